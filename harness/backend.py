@@ -1,0 +1,249 @@
+"""The contract between the harness and a framework, and the register of backends.
+
+A backend is one class in one file. It imports its framework inside its methods, never at module level, so
+that listing backends costs nothing and two frameworks never share a process.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.batches import Batches
+from harness.errors import ContractError, UsageError
+from harness.protocol import ModelSpec, TrainingSpec
+from harness.weights import Weights
+
+ENTRY_POINTS = "rnn_crosscheck.backends"
+
+Capability = Literal["native", "matched", "gradients"]
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """What one epoch of training saw, weighted by examples, while the weights were moving."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the layer table: output shape without the batch axis, numbers of parameters."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+
+
+class Model(ABC):
+    """A model of the protocol in one framework, ready to be trained.
+
+    Every call returns only when the device has finished. Arrays that are passed in are never changed.
+    """
+
+    @abstractmethod
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        """Train one epoch the way a user of the framework would.
+
+        In the matched division the batches are taken as they come; in the native division the framework may
+        take ``batches.arrays()`` and shuffle for itself.
+        """
+
+    @abstractmethod
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        """Train on one batch: tokens (batch, length), labels (batch,); returns the mean loss before the update."""
+
+    @abstractmethod
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Probability of the positive class, (n,), for tokens (n, length); training is not touched."""
+
+    @abstractmethod
+    def get_weights(self) -> Weights:
+        """Copy of the weights in the canonical layout."""
+
+    @abstractmethod
+    def set_weights(self, weights: Weights) -> None:
+        """Take weights in the canonical layout."""
+
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers with their output shapes and numbers of parameters, in order."""
+
+    def gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Weights:
+        """Gradients of the mean loss in the canonical layout (capability ``gradients``)."""
+        raise ContractError(f"{type(self).__name__} has no capability 'gradients'.")
+
+
+class Backend(ABC):
+    """One framework's implementation of the protocol's models."""
+
+    name: ClassVar[str]
+    #: distributions that must be installed, with their versions in the key of every result
+    distributions: ClassVar[tuple[str, ...]]
+    #: what to give to pip when they are missing
+    requirement: ClassVar[str]
+    #: declared, never sniffed
+    capabilities: ClassVar[frozenset[Capability]]
+
+    @classmethod
+    def worker_environment(cls, threads: int) -> Mapping[str, str]:
+        """Environment variables that must stand before the framework is imported."""
+        return {}
+
+    @abstractmethod
+    def setup(self, *, threads: int, seed: int) -> None:
+        """Pin threads, set seeds, ask for determinism; called once, first, in a fresh process."""
+
+    @abstractmethod
+    def devices(self) -> tuple[str, ...]:
+        """Devices that this framework can use here: ``cpu``, and ``cuda`` if it really can."""
+
+    @abstractmethod
+    def create(
+        self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
+    ) -> Model:
+        """Build a model.
+
+        Parameters
+        ----------
+        model, training
+            What the protocol asks for.
+        weights
+            None for the framework's own initialisation and defaults (native); weights in the canonical layout
+            for the matched division, whose optimizer and loss arithmetic is Keras' Adam on logits.
+        seed
+            Seed of the run.
+        device
+            ``cpu`` or ``cuda``.
+        """
+
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """Versions, device, kernel in use, thread counts: as plain text for the report."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A backend that can be named, found without importing its framework."""
+
+    name: str
+    target: str
+
+    def load(self) -> type[Backend]:
+        """Import the class and hold it against the contract.
+
+        Raises
+        ------
+        ContractError
+            One sentence that names the backend, what was expected and what came.
+        """
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ContractError(f"Backend {self.name!r} ({self.target}) can't be imported: {error}.") from error
+        check_contract(self.name, found)
+        return found  # type: ignore[no-any-return]  # just checked
+
+
+def registered() -> dict[str, Registered]:
+    """Backends by name, from the entry points of every installed distribution.
+
+    Raises
+    ------
+    ContractError
+        Two distributions register different classes under one name.
+    """
+    found: dict[str, Registered] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        other = found.get(point.name)
+        if other is not None and other.target != point.value:
+            raise ContractError(
+                f"Two backends are registered as {point.name!r}: {other.target} and {point.value}; "
+                "uninstall one or rename it."
+            )
+        found[point.name] = Registered(point.name, point.value)
+    return found
+
+
+def find(name: str) -> Registered:
+    """Find a backend by its registered name, or as ``module:Class`` for a local one.
+
+    Raises
+    ------
+    UsageError
+        There is none; the sentence lists those there are.
+    """
+    if ":" in name:
+        return Registered(name, name)
+    backends = registered()
+    if name not in backends:
+        raise UsageError(
+            f"Unknown backend {name!r}; the valid ones are: {', '.join(sorted(backends))}, or module:Class for a "
+            "local one."
+        )
+    return backends[name]
+
+
+_DECLARED: tuple[str, ...] = ("name", "distributions", "requirement", "capabilities")
+
+
+def check_contract(name: str, found: object) -> None:
+    """Refuse a class that isn't a backend: not a `Backend`, methods missing, signatures that differ."""
+    if not (inspect.isclass(found) and issubclass(found, Backend)):
+        raise ContractError(f"Backend {name!r}: expected a subclass of harness.backend.Backend, got {found!r}.")
+    for attribute in _DECLARED:
+        if not hasattr(found, attribute):
+            raise ContractError(f"Backend {name!r}: {found.__name__} must declare {attribute!r}.")
+    missing = sorted(found.__abstractmethods__)
+    if missing:
+        raise ContractError(f"Backend {name!r}: {found.__name__} does not implement {', '.join(missing)}.")
+    for method, expected in _methods(Backend):
+        given = getattr(found, method)
+        want, got = _parameters(expected), _parameters(given)
+        if want != got:
+            raise ContractError(
+                f"Backend {name!r}: {found.__name__}.{method} takes ({', '.join(got)}), "
+                f"the contract asks for ({', '.join(want)})."
+            )
+
+
+def _methods(record: type) -> Iterator[tuple[str, Callable[..., object]]]:
+    for name in ("worker_environment", "setup", "devices", "create", "environment"):
+        yield name, getattr(record, name)
+
+
+def _parameters(method: Callable[..., object]) -> list[str]:
+    return [name for name in inspect.signature(method).parameters if name not in ("self", "cls")]
+
+
+def missing_distributions(backend: type[Backend]) -> tuple[str, ...]:
+    """Distributions that the backend needs and that aren't installed."""
+    return tuple(name for name in backend.distributions if _version(name) is None)
+
+
+def versions(backend: type[Backend]) -> dict[str, str]:
+    """Versions of the backend's distributions, and a digest of its source without comments and layout."""
+    found = {name: _version(name) or "not installed" for name in ("numpy", *backend.distributions)}
+    source = ast.dump(ast.parse(inspect.getsource(inspect.getmodule(backend) or backend)))
+    found["source"] = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,34 @@
+"""Errors that are sentences for people.
+
+A `CrosscheckError` is a mistake or a condition that a user can do something about. Its text says what was
+expected, what came and what to do; it is shown as it is, without a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CrosscheckError(Exception):
+    """Something a user can mend; the message is a whole sentence."""
+
+
+class UsageError(CrosscheckError):
+    """A wrong option, protocol or name: nothing was run (exit code 4)."""
+
+
+class DataError(CrosscheckError):
+    """A dataset that can't be read or isn't what it should be."""
+
+
+class ContractError(CrosscheckError):
+    """A backend that breaks the contract: names the backend, the method, what was expected and what came."""
+
+
+class ResultsError(CrosscheckError):
+    """Results on disk that are missing, damaged or don't belong together."""
+
+
+def unknown(what: str, got: str, valid: Iterable[str]) -> UsageError:
+    """Say in one sentence that a name isn't known, and list the valid ones."""
+    return UsageError(f"Unknown {what} {got!r}; the valid ones are: {', '.join(sorted(valid))}.")

@@ -1,0 +1,302 @@
+"""Results on disk: one folder a run, JSON beside Parquet, whole or absent.
+
+Layout of a comparison's folder::
+
+    comparison/
+      manifest.json                  protocol, dataset, runs asked for, command
+      dataset.json                   sizes, balance, lengths, truncation of the encoded dataset
+      test.parquet                   the test examples: id, label, text, length, oov, truncated
+      runs/<run id>/result.json      RunResult
+      runs/<run id>/predictions.parquet
+      timings.json                   TimingResults
+      comparison.json  report.md  figures/     written by `reports`
+      logs/<run id>.log              what the worker printed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import ResultsError
+from harness.protocol import Operation, Protocol, RunSpec
+
+FORMAT = 1
+
+Status = Literal["ok", "failed", "unavailable"]
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EpochRecord(_Record):
+    """One epoch: training figures over moving weights, validation figures after it."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    seconds: Annotated[float, Field(description="training only, validation left out")]
+
+
+class LayerRecord(_Record):
+    """One row of the layer table."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+
+
+class Scores(_Record):
+    """Figures on the test split, computed by the harness from the stored probabilities."""
+
+    accuracy: float
+    loss: float
+    examples: int
+
+
+class Durations(_Record):
+    """Seconds of the parts of a run."""
+
+    start: Annotated[float, Field(description="from process start to a framework that is imported and set up")]
+    build: Annotated[float, Field(description="creating the model")]
+    first_step: Annotated[float, Field(description="first training step of a throw-away model: trace, compile")]
+    train: Annotated[float, Field(description="sum of the epochs")]
+    predict: Annotated[float, Field(description="the test split, once")]
+    total: Annotated[float, Field(description="the whole process")]
+
+
+class Failure(_Record):
+    """Why there is no result."""
+
+    reason: Annotated[str, Field(description="a sentence")]
+    signal: str | None = None
+    log_tail: str = ""
+
+
+class RunResult(_Record):
+    """What one run left behind; `status` says which of the optional parts are there."""
+
+    format: int = FORMAT
+    run_id: str
+    spec: RunSpec
+    key: str
+    status: Status
+    scores: Scores | None = None
+    history: tuple[EpochRecord, ...] = ()
+    layers: tuple[LayerRecord, ...] = ()
+    durations: Durations | None = None
+    peak_memory_bytes: int | None = None
+    environment: dict[str, str] = {}
+    inputs_hash: Annotated[
+        str, Field(description="hash of ids, labels and encoded inputs of the test split")
+    ] = ""
+    jobs: Annotated[int, Field(description="runs trained side by side at the time")] = 1
+    finished: Annotated[str, Field(description="UTC, ISO 8601")] = ""
+    failure: Failure | None = None
+
+
+class TimingRecord(_Record):
+    """Rounds of one operation of one worker, measured in turn with the others of its group."""
+
+    backend: str
+    model: str
+    operation: Operation
+    setting: str = "default"
+    division: str = "native"
+    examples: Annotated[int, Field(description="examples in one call")]
+    rounds_ns: tuple[int, ...]
+    again_ns: Annotated[
+        tuple[int, ...], Field(description="the A/A pair: the same measured in a second worker; baseline only")
+    ] = ()
+    first_call_ns: int
+    baseline: bool
+    stopped: Annotated[str, Field(description="why the rounds ended: 'target' or 'limit'")]
+    threads: int
+    peak_memory_bytes: int
+    environment: dict[str, str] = {}
+
+
+class TimingResults(_Record):
+    """Everything that was timed in one comparison."""
+
+    format: int = FORMAT
+    records: tuple[TimingRecord, ...] = ()
+    failures: dict[str, str] = {}
+
+
+class SplitFacts(_Record):
+    """Figures of one split as the protocol uses it."""
+
+    examples: int
+    positive: int
+    length_min: int
+    length_mean: float
+    length_median: float
+    length_max: int
+    truncated_share: float
+    oov_share: Annotated[float, Field(description="tokens out of vocabulary, among tokens kept")]
+
+
+class ExampleFacts(_Record):
+    """One example as the models see it."""
+
+    example_id: str
+    label: int
+    ids: tuple[int, ...]
+    words: tuple[str, ...]
+
+
+class DatasetFacts(_Record):
+    """What the report says about the dataset."""
+
+    format: int = FORMAT
+    name: str
+    source: str
+    fingerprint: str
+    distinct_words: int
+    splits: dict[str, SplitFacts]
+    shown: ExampleFacts | None = None
+    shortest: ExampleFacts | None = None
+    longest_id: str = ""
+    longest_length: int = 0
+    inputs_hash: str
+
+
+class Manifest(_Record):
+    """What was asked for: the runs of a comparison, in order."""
+
+    format: int = FORMAT
+    protocol: Protocol
+    command: str
+    created: str
+    device: str
+    backends: tuple[str, ...]
+    runs: tuple[str, ...]
+    commit: str = ""
+    machine: dict[str, str] = {}
+
+
+# --- reading and writing ------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, record: BaseModel) -> None:
+    """Write a record under a temporary name and move it into place."""
+    write_text(path, record.model_dump_json(indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` when the block ends well, replacing what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        if path.exists():
+            # os.replace can't put a folder over a full one; the old one steps aside first.
+            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+            os.replace(path, aside / "old")
+            os.replace(scratch, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(scratch, path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def read_record(path: Path, record: type[Record]) -> Record:
+    """Read one JSON record.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing, damaged or of another format.
+    """
+    try:
+        return record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {path}; has the comparison been run?") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(
+            f"{path} is damaged or was written by another version: {where or 'file'}: {first['msg']}."
+        ) from None
+
+
+def hash_inputs(
+    example_ids: NDArray[np.str_] | list[str], labels: NDArray[np.int8], tokens: NDArray[np.int32]
+) -> str:
+    """Hash ids, labels and encoded inputs (n, length) of a split, so that no two splits are ever mixed up."""
+    digest = hashlib.sha256("\n".join(example_ids).encode())
+    digest.update(np.ascontiguousarray(labels, np.int8).tobytes())
+    digest.update(str(tokens.shape).encode())
+    digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
+    return digest.hexdigest()
+
+
+def write_run(
+    folder: Path,
+    result: RunResult,
+    *,
+    example_ids: list[str] | None = None,
+    labels: NDArray[np.int8] | None = None,
+    probabilities: NDArray[np.float32] | None = None,
+) -> None:
+    """Write ``result.json`` and, for a run that went well, ``predictions.parquet`` into `folder`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with new_folder(folder) as scratch:
+        if probabilities is not None:
+            table = pa.table(
+                {
+                    "example_id": pa.array(example_ids, pa.string()),
+                    "label": pa.array(labels, pa.int8()),
+                    "probability": pa.array(probabilities, pa.float32()),
+                }
+            )
+            pq.write_table(table, scratch / "predictions.parquet")
+        write_json(scratch / "result.json", result)
+
+
+def stored_key(folder: Path) -> str | None:
+    """Key of a finished run that is whole on disk, else None."""
+    try:
+        content = json.loads((folder / "result.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = content.get("status") == "ok" and (folder / "predictions.parquet").is_file()
+    return content["key"] if whole and content.get("format") == FORMAT else None

@@ -1,0 +1,101 @@
+"""The canonical layout of a model's parameters, and its initialisers, in NumPy.
+
+Shapes and order are Keras'. Gates of an LSTM come in the order input, forget, cell, output, side by side on the
+last axis. All arrays are float32 and C-contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ContractError
+from harness.protocol import Cell, ModelSpec
+
+#: name of a parameter -> its values
+Weights = Mapping[str, NDArray[np.float32]]
+
+GATES: Mapping[Cell, int] = {"rnn": 1, "lstm": 4}
+
+PARAMETERS: tuple[str, ...] = (
+    "embedding",
+    "kernel",
+    "recurrent_kernel",
+    "bias",
+    "dense_kernel",
+    "dense_bias",
+)
+
+
+def canonical_shapes(model: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters by name, in canonical order."""
+    embedding, units, wide = model.embedding, model.units, GATES[model.cell] * model.units
+    return {
+        "embedding": (model.vocabulary, embedding),
+        "kernel": (embedding, wide),
+        "recurrent_kernel": (units, wide),
+        "bias": (wide,),
+        "dense_kernel": (units, 1),
+        "dense_bias": (1,),
+    }
+
+
+def count_parameters(model: ModelSpec) -> int:
+    """Trainable parameters in the canonical layout."""
+    return sum(int(np.prod(shape)) for shape in canonical_shapes(model).values())
+
+
+def initial_weights(model: ModelSpec, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Draw initial weights as Keras' default initialisers would, from NumPy's generator.
+
+    Embedding uniform in +-0.05, kernels Glorot uniform, recurrent kernel orthogonal, biases 0 with the forget gate
+    at 1 (https://keras.io/api/layers/initializers/ and the defaults of Embedding, SimpleRNN, LSTM and Dense).
+    The same seed gives the same weights for every backend.
+    """
+    shapes = canonical_shapes(model)
+    rng = np.random.default_rng([seed, 0x57E1])
+    bias = np.zeros(shapes["bias"])
+    if model.cell == "lstm":
+        bias[model.units : 2 * model.units] = 1.0
+    drawn = {
+        "embedding": rng.uniform(-0.05, 0.05, shapes["embedding"]),
+        "kernel": _glorot(rng, shapes["kernel"]),
+        "recurrent_kernel": _orthogonal(rng, shapes["recurrent_kernel"]),
+        "bias": bias,
+        "dense_kernel": _glorot(rng, shapes["dense_kernel"]),
+        "dense_bias": np.zeros(shapes["dense_bias"]),
+    }
+    return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
+
+
+def check_weights(weights: Weights, model: ModelSpec, where: str) -> None:
+    """Refuse weights that aren't in the canonical layout.
+
+    Raises
+    ------
+    ContractError
+        A name, shape or dtype differs; `where` names the backend and the method.
+    """
+    shapes = canonical_shapes(model)
+    if set(weights) != set(shapes):
+        raise ContractError(f"{where}: expected the parameters {sorted(shapes)}, got {sorted(weights)}.")
+    for name, shape in shapes.items():
+        values = weights[name]
+        if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
+            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+            raise ContractError(f"{where}: expected {name} as float32 {shape}, got {got}.")
+
+
+def _glorot(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    limit = np.sqrt(6.0 / (shape[0] + shape[1]))
+    return rng.uniform(-limit, limit, shape)
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Orthonormal rows, uniformly distributed: the sign of R's diagonal is moved into Q (Mezzadri 2007)."""
+    rows, columns = shape
+    q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
+    q *= np.sign(np.diag(r))
+    return q.T if rows < columns else q

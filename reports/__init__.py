@@ -1,0 +1,1 @@
+"""Results on disk to tables to one Markdown document; nothing in here ever trains a model."""

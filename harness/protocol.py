@@ -48,8 +48,7 @@ def _named(value: Any) -> Any:  # noqa: ANN401 - a raw value from TOML
     """Read a table of tables as a tuple of records that carry their name."""
     if isinstance(value, dict):
         return tuple(
-            {"name": name, **settings} if isinstance(settings, dict) else settings
-            for name, settings in value.items()
+            {"name": name, **settings} if isinstance(settings, dict) else settings for name, settings in value.items()
         )
     return _listed(value)
 
@@ -65,7 +64,11 @@ class DataSpec(_Frozen):
     test_examples: Annotated[int, Field(ge=0, description="0 takes all")] = 0
     validation_fraction: Annotated[
         float,
-        Field(gt=0, lt=1, description="first part of the training split; for datasets without a validation split"),
+        Field(
+            gt=0,
+            lt=1,
+            description="first part of the training split; for datasets without a validation split",
+        ),
     ] = 0.2
 
 
@@ -186,9 +189,7 @@ class Protocol(_Frozen):
         """Give the model called `name`, complete with the sizes of the data."""
         for model in self.models:
             if model.name == name:
-                return ModelSpec(
-                    **model.model_dump(), vocabulary=self.data.vocabulary, length=self.data.length
-                )
+                return ModelSpec(**model.model_dump(), vocabulary=self.data.vocabulary, length=self.data.length)
         raise KeyError(name)
 
 
@@ -264,7 +265,7 @@ def parse_protocol(tree: Mapping[str, Any], where: str) -> Protocol:
     try:
         return Protocol.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(_sentence(error, where)) from None
+        raise UsageError(_sentence(error, where, tree)) from None
 
 
 def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
@@ -328,10 +329,19 @@ def _value(text: str) -> Any:  # noqa: ANN401 - a TOML value
         return text
 
 
-def _sentence(error: ValidationError, where: str) -> str:
+def _key(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
+    """Dotted key as the user wrote it: models are a table there, so they go by name."""
+    parts = list(location)
+    models = tree.get("models")
+    if len(parts) > 1 and parts[0] == "models" and isinstance(parts[1], int) and isinstance(models, dict):
+        parts[1] = list(models)[parts[1]]
+    return ".".join(str(part) for part in parts)
+
+
+def _sentence(error: ValidationError, where: str, tree: Mapping[str, Any]) -> str:
     """Turn the first problem into a sentence that names file, key, what came and what is allowed."""
     problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    key = _key(problem["loc"], tree)
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}; allowed here: {', '.join(_allowed(problem['loc'][:-1]))}."
     if problem["type"] == "missing":

@@ -104,9 +104,7 @@ class RunResult(_Record):
     durations: Durations | None = None
     peak_memory_bytes: int | None = None
     environment: dict[str, str] = {}
-    inputs_hash: Annotated[
-        str, Field(description="hash of ids, labels and encoded inputs of the test split")
-    ] = ""
+    inputs_hash: Annotated[str, Field(description="hash of ids, labels and encoded inputs of the test split")] = ""
     jobs: Annotated[int, Field(description="runs trained side by side at the time")] = 1
     finished: Annotated[str, Field(description="UTC, ISO 8601")] = ""
     failure: Failure | None = None
@@ -115,6 +113,7 @@ class RunResult(_Record):
 class TimingRecord(_Record):
     """Rounds of one operation of one worker, measured in turn with the others of its group."""
 
+    key: Annotated[str, Field(description="key of the run with seed 0 that this times")] = ""
     backend: str
     model: str
     operation: Operation
@@ -123,7 +122,8 @@ class TimingRecord(_Record):
     examples: Annotated[int, Field(description="examples in one call")]
     rounds_ns: tuple[int, ...]
     again_ns: Annotated[
-        tuple[int, ...], Field(description="the A/A pair: the same measured in a second worker; baseline only")
+        tuple[int, ...],
+        Field(description="the A/A pair: the same measured in a second worker; baseline only"),
     ] = ()
     first_call_ns: int
     baseline: bool
@@ -189,6 +189,10 @@ class Manifest(_Record):
     device: str
     backends: tuple[str, ...]
     runs: tuple[str, ...]
+    keys: Annotated[
+        dict[str, str],
+        Field(description="run id -> key; a result with another key belongs to another comparison"),
+    ] = {}
     commit: str = ""
     machine: dict[str, str] = {}
 
@@ -256,9 +260,7 @@ def read_record(path: Path, record: type[Record]) -> Record:
         ) from None
 
 
-def hash_inputs(
-    example_ids: NDArray[np.str_] | list[str], labels: NDArray[np.int8], tokens: NDArray[np.int32]
-) -> str:
+def hash_inputs(example_ids: NDArray[np.str_] | list[str], labels: NDArray[np.int8], tokens: NDArray[np.int32]) -> str:
     """Hash ids, labels and encoded inputs (n, length) of a split, so that no two splits are ever mixed up."""
     digest = hashlib.sha256("\n".join(example_ids).encode())
     digest.update(np.ascontiguousarray(labels, np.int8).tobytes())

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make benchmark` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help benchmark test lint format clean
+
+help:
+	@echo "make benchmark   compare the frameworks and write comparison/report.md (options: ARGS='...')"
+	@echo "make test        run the project's tests"
+	@echo "make lint        ruff, mypy and import-linter"
+	@echo "make format      format the code"
+
+# The environment is made when it is missing and brought up to date when pyproject.toml has changed.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+benchmark: $(READY)
+	$(BIN)/python -m pytest --benchmark $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf comparison build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

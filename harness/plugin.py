@@ -1,0 +1,87 @@
+"""The pytest plugin: options, and nothing else until ``--benchmark`` is given.
+
+Installed in any repository, this module is imported by every pytest session there, so it imports only pytest. With
+``--benchmark`` it hands over to `harness.session`. It is the one place in the harness that calls `reports`, and only
+at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.session import Summary
+
+#: option -> (metavar, default, help); each is also an ini value ``crosscheck_<option>``
+OPTIONS: Mapping[str, tuple[str, str, str]] = {
+    "protocol": ("NAME", "quick", "protocol: a preset (quick, imdb) or a file that ends in .toml"),
+    "dataset": ("NAME", "", "dataset instead of the protocol's"),
+    "backends": ("A,B", "", "backends, the first is the baseline (all registered ones)"),
+    "models": ("A,B", "", "models of the protocol (all)"),
+    "divisions": ("A,B", "", "native, matched (the protocol's)"),
+    "seeds": ("N or A,B", "", "a count or a list of seeds (the protocol's)"),
+    "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
+    "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),
+    "output": ("DIR", "comparison", "folder for results and report"),
+}
+
+MARKERS = (
+    "crosscheck: a test of the comparison that `pytest --benchmark` runs",
+    "training: trains one model and keeps its predictions (with --benchmark)",
+    "timing: measures one operation of one model (with --benchmark)",
+    "native: a run with the framework's own defaults (with --benchmark)",
+    "matched: a run with equal weights, batches and arithmetic (with --benchmark)",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Define ``--benchmark`` and the ``--crosscheck-*`` options, each also as an ini value."""
+    group = parser.getgroup("crosscheck", "comparison of frameworks (rnn-crosscheck)")
+    group.addoption(
+        "--benchmark",
+        action="store_true",
+        default=False,
+        help="Run the comparison of frameworks that comes with rnn-crosscheck instead of this project's tests.",
+    )
+    for name, (metavar, default, text) in OPTIONS.items():
+        shown = f"{text} [{default}]" if default else text
+        group.addoption(f"--crosscheck-{name}", metavar=metavar, default=None, help=shown)
+        parser.addini(f"crosscheck_{name}", help=shown, default=default)
+    group.addoption(
+        "--crosscheck-set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=None,
+        help="Override one value of the protocol by its dotted key, e.g. training.epochs=1 (repeatable).",
+    )
+    parser.addini("crosscheck_set", type="linelist", help="overrides of the protocol, one KEY=VALUE a line")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand over to the comparison, if it was asked for."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if not config.getoption("--benchmark"):
+        return
+    from harness.errors import CrosscheckError
+    from harness.session import ComparisonSession
+
+    try:
+        session = ComparisonSession(config, report=_report)
+    except CrosscheckError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(session, "crosscheck-session")
+
+
+def _report(folder: Path) -> Summary:
+    """Build the report of a comparison's folder and what the terminal shows of it."""
+    from harness.session import Summary
+    from reports.build import build
+
+    built = build(folder)
+    return Summary(tables=built.summary, report=built.report)

@@ -1,0 +1,168 @@
+"""A worker process seen from its parent: started, listened to, stopped; and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.results import Failure
+
+Event = Mapping[str, Any]
+
+_END = None
+_LOG_TAIL_LINES = 20
+
+
+class WorkerFailure(Exception):
+    """The worker ended, hung or said that it failed; carries what the report shows."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class WorkerProcess:
+    """One fresh interpreter that runs ``harness.worker``.
+
+    Parameters
+    ----------
+    request
+        What the worker reads first, as plain values.
+    environment
+        Variables that must stand before anything is imported, on top of the parent's.
+    log
+        File that takes whatever the worker and its framework print.
+    """
+
+    def __init__(self, request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                # -P: the current folder may hold a package called `reports` or `harness` of its own.
+                [sys.executable, "-P", "-m", "harness.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env={**os.environ, **environment},
+                # Ctrl-C in the terminal is for the parent, which stops its workers in order.
+                start_new_session=True,
+            )
+        self._events: queue.Queue[Event | str | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        # Local backends (module:Class) are importable here, so they must be there too.
+        self.send({**request, "sys_path": [os.path.abspath(entry or ".") for entry in sys.path]})
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one message to the worker; a worker that is gone is noticed by `receive`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return
+
+    def receive(self, timeout: float) -> Event:
+        """Wait for the next event.
+
+        Raises
+        ------
+        WorkerFailure
+            The worker died (with its signal or exit code), said nothing for `timeout` seconds, said something
+            that isn't an event, or said that it failed.
+        """
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            self.stop()
+            raise WorkerFailure(self.failure(f"The worker said nothing for {timeout:g} s and was stopped.")) from None
+        if event is _END:
+            raise WorkerFailure(self._death())
+        if isinstance(event, str):
+            self.stop()
+            raise WorkerFailure(self.failure(f"The worker answered nonsense: {event[:200]!r}."))
+        if event["event"] == "failed":
+            self.stop()
+            raise WorkerFailure(self.failure(str(event["reason"])))
+        return event
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Events until the worker says that it is done; raises like `receive`."""
+        while True:
+            event = self.receive(timeout)
+            yield event
+            if event["event"] == "done":
+                self.stop(gently=True)
+                return
+
+    def stop(self, *, gently: bool = False) -> None:
+        """End the worker and whatever it started."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        if gently:
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                pass
+        if self._process.poll() is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                event = json.loads(line)
+                known = isinstance(event, dict) and isinstance(event.get("event"), str)
+            except ValueError:
+                known = False
+            self._events.put(event if known else line.decode(errors="replace"))
+        self._events.put(_END)
+
+    def _death(self) -> Failure:
+        code = self._process.wait()
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+            return self.failure(f"The worker was killed by {name}{hint}.", name)
+        return self.failure(f"The worker ended with exit code {code} before it was done.")
+
+    def failure(self, reason: str, name: str | None = None) -> Failure:
+        """Put a reason together with the last lines of the worker's log."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return Failure(reason=reason, signal=name, log_tail="\n".join(lines[-_LOG_TAIL_LINES:]))
+
+
+def thread_variables(threads: int, device: str) -> dict[str, str]:
+    """Variables that pin the thread pools of numerical libraries, whatever the framework."""
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    variables = dict.fromkeys(pools, str(threads))
+    variables["PYTHONHASHSEED"] = "0"
+    if device == "cpu":
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    return variables

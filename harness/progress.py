@@ -1,0 +1,203 @@
+"""What a person sees while runs are under way: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from typing import Protocol as Interface
+
+from harness.runner import PlannedRun, Progress
+
+
+class Writer(Interface):
+    """What is needed of pytest's terminal writer."""
+
+    def line(self, s: str = "") -> None:
+        """Write a whole line."""
+        ...
+
+
+class Display(Interface):
+    """Shows progress; told of every event, and when somebody begins and ends waiting."""
+
+    def begin(self) -> None:
+        """Somebody waits now: the terminal is ours."""
+        ...
+
+    def show(self, progress: Progress) -> None:
+        """Take one event."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Say something once."""
+        ...
+
+    def end(self) -> None:
+        """Nobody waits any more: leave the terminal as it was."""
+        ...
+
+
+def describe_end(progress: Progress, seconds: float) -> str:
+    """One sentence for a run that ended."""
+    content = progress.content
+    result = content.get("result")
+    if content.get("stored"):
+        return f"{progress.run_id}: already on disk"
+    if content["status"] != "ok":
+        reason = result.failure.reason if result is not None and result.failure else ""
+        return f"{progress.run_id}: {content['status']}: {reason}"
+    accuracy = f"test accuracy {result.scores.accuracy:.1%}, " if result is not None and result.scores else ""
+    return f"{progress.run_id}: {accuracy}{seconds:.0f} s"
+
+
+class PlainDisplay:
+    """One line when a run starts, after each epoch, and when it ends."""
+
+    def __init__(self, write: Writer, runs: Mapping[str, PlannedRun]) -> None:
+        self._write = write
+        self._runs = runs
+        self._since: dict[str, float] = {}
+        self._ended = 0
+        self._fresh = True
+
+    def begin(self) -> None:
+        """Start on a line of our own, after pytest's dots."""
+        self._fresh = False
+
+    def show(self, progress: Progress) -> None:
+        """Write a line if the event is worth one."""
+        now = time.monotonic()
+        if progress.event == "start":
+            self._since[progress.run_id] = now
+            self.message(f"{progress.run_id}: started")
+        elif progress.event == "epoch":
+            self.message(
+                f"{progress.run_id}: {_epoch_line(progress, self._runs[progress.run_id], self._left(progress))}"
+            )
+        elif progress.event == "end":
+            self._ended += 1
+            line = describe_end(progress, now - self._since.get(progress.run_id, now))
+            self.message(f"[{self._ended}/{len(self._runs)}] {line}")
+
+    def message(self, text: str) -> None:
+        """Write one line."""
+        if not self._fresh:
+            self._write.line()
+            self._fresh = True
+        self._write.line(text)
+
+    def end(self) -> None:
+        """Nothing to undo."""
+
+    def _left(self, progress: Progress) -> float:
+        """Seconds that the run still needs, if its next epochs take as long as those so far."""
+        epochs = self._runs[progress.run_id].spec.training.epochs
+        passed = time.monotonic() - self._since.get(progress.run_id, time.monotonic())
+        return passed / progress.content["epoch"] * (epochs - progress.content["epoch"])
+
+
+def _epoch_line(progress: Progress, run: PlannedRun, left: float) -> str:
+    content = progress.content
+    rest = f", about {left:.0f} s left" if left >= 1 else ""
+    return (
+        f"epoch {content['epoch']}/{run.spec.training.epochs}: loss {content['train_loss']:.4f}, "
+        f"validation accuracy {content['valid_accuracy']:.1%}, {content['seconds']:.1f} s{rest}"
+    )
+
+
+class RichDisplay:
+    """A bar for the comparison and one for each run under way: epoch, batch, loss, time left.
+
+    Parameters
+    ----------
+    write
+        Writes text, escape sequences included, to the real terminal.
+    width
+        Columns of the terminal.
+    runs
+        Planned runs by id.
+    """
+
+    def __init__(self, write: Callable[[str], None], width: int, runs: Mapping[str, PlannedRun]) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import (
+            Progress as Bars,
+        )
+
+        self._runs = runs
+        self._since: dict[str, float] = {}
+        self._tasks: dict[str, Any] = {}
+        self._columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bars = Bars(
+            *self._columns,
+            console=Console(file=_File(write), force_terminal=True, width=width),  # type: ignore[arg-type]
+            transient=True,
+        )
+        self._all = self._bars.add_task("comparison", total=len(runs), detail="")
+
+    def begin(self) -> None:
+        """Draw the bars."""
+        self._bars.start()
+
+    def show(self, progress: Progress) -> None:
+        """Move the bars."""
+        run_id, content = progress.run_id, progress.content
+        epochs = self._runs[run_id].spec.training.epochs
+        if progress.event == "start":
+            self._since[run_id] = time.monotonic()
+            self._tasks[run_id] = self._bars.add_task(run_id, total=epochs, detail="starting")
+        elif progress.event == "progress" and run_id in self._tasks:
+            detail = content["stage"]
+            if detail == "train":
+                part = content["batch"] / content["batches"]
+                detail = f"epoch {content['epoch']}/{epochs} batch {content['batch']}/{content['batches']}"
+                self._bars.update(self._tasks[run_id], completed=content["epoch"] - 1 + part)
+            previous = self._bars.tasks[self._bars.task_ids.index(self._tasks[run_id])].fields.get("loss", "")
+            self._bars.update(self._tasks[run_id], detail=f"{detail}{previous}")
+        elif progress.event == "epoch" and run_id in self._tasks:
+            loss = f", loss {content['train_loss']:.4f}, validation {content['valid_accuracy']:.1%}"
+            self._bars.update(self._tasks[run_id], completed=content["epoch"], loss=loss)
+        elif progress.event == "end":
+            if run_id in self._tasks:
+                self._bars.remove_task(self._tasks.pop(run_id))
+            self._bars.advance(self._all)
+            seconds = time.monotonic() - self._since.get(run_id, time.monotonic())
+            self._bars.console.print(describe_end(progress, seconds), highlight=False, markup=False)
+
+    def message(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
+
+    def end(self) -> None:
+        """Wipe the bars."""
+        self._bars.stop()
+
+
+class _File:
+    """A text file over a function that writes."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def write(self, text: str) -> int:
+        self._write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Every write is flushed."""
+
+    def isatty(self) -> bool:
+        return True

@@ -1,0 +1,348 @@
+"""Plans the runs of a comparison, starts their workers, and skips what is already on disk.
+
+`plan` lists the runs and what each needs; an `Executor` carries them out. `LocalExecutor` does so in worker
+processes of this machine, several side by side if asked. A `PlannedRun` names everything by value, so that
+another executor can carry it elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+from typing import Protocol as Interface
+
+from harness.backend import Backend, Registered, find, missing_distributions, versions
+from harness.errors import CrosscheckError, UsageError
+from harness.process import WorkerFailure, WorkerProcess, thread_variables
+from harness.protocol import Device, Division, Protocol, RunSpec
+from harness.results import Failure, RunResult, read_record, stored_key, write_run
+
+#: changes when workers come to compute something else from the same spec
+WORKER_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend of the comparison, looked at without importing its framework."""
+
+    registered: Registered
+    backend: type[Backend]
+    missing: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name as given on the command line."""
+        return self.registered.name
+
+    @property
+    def unavailable(self) -> str:
+        """Why nothing can be run with it, with what to do; empty when all is there."""
+        if not self.missing:
+            return ""
+        return (
+            f"{self.name} needs {' and '.join(self.missing)}, which is not installed: "
+            f"pip install '{self.backend.requirement}'"
+        )
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with all that is needed to carry it out or to know that it is done."""
+
+    spec: RunSpec
+    info: BackendInfo
+    key: str
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self.spec.run_id
+
+
+def look_up(names: Sequence[str]) -> tuple[BackendInfo, ...]:
+    """Find backends by name; raises `UsageError` for an unknown or a repeated one."""
+    if len(set(names)) != len(names):
+        raise UsageError(f"Each backend is named once; got {', '.join(names)}.")
+    found = []
+    for name in names:
+        registered = find(name)
+        backend = registered.load()
+        found.append(BackendInfo(registered, backend, missing_distributions(backend), versions(backend)))
+    return tuple(found)
+
+
+def plan(
+    protocol: Protocol,
+    backends: Iterable[BackendInfo],
+    *,
+    dataset_fingerprint: str,
+    device: Literal["cpu", "cuda"],
+    models: Sequence[str] = (),
+    divisions: Sequence[Division] = (),
+    seeds: Sequence[int] = (),
+) -> tuple[PlannedRun, ...]:
+    """List the runs that a protocol asks for, cheapest questions first: division, model, backend, seed.
+
+    Empty `models`, `divisions` and `seeds` take what the protocol says.
+    """
+    planned = []
+    for division in divisions or protocol.divisions:
+        for name in models or [model.name for model in protocol.models]:
+            for info in backends:
+                if division not in info.backend.capabilities:
+                    continue
+                for seed in seeds or protocol.seeds.of(division):
+                    spec = RunSpec(
+                        backend=info.name,
+                        division=division,
+                        model=protocol.model(name),
+                        training=protocol.training,
+                        data=protocol.data,
+                        dataset_fingerprint=dataset_fingerprint,
+                        seed=seed,
+                        device=device,
+                        threads=protocol.workers.threads,
+                    )
+                    planned.append(PlannedRun(spec, info, run_key(spec, info)))
+    return tuple(planned)
+
+
+def run_key(spec: RunSpec, info: BackendInfo) -> str:
+    """Key of a run: its spec, the versions of what carries it out, and the worker's own."""
+    return spec.key({**info.versions, "worker": WORKER_VERSION})
+
+
+def number_of_jobs(protocol: Protocol) -> int:
+    """Count the runs to train side by side: as the protocol says, or as many as the cores hold."""
+    return protocol.workers.jobs or max(1, available_cores() // protocol.workers.threads)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def worker_environment(info: BackendInfo, threads: int, device: str) -> dict[str, str]:
+    """Variables for a worker of this backend."""
+    return {**thread_variables(threads, device), **info.backend.worker_environment(threads)}
+
+
+def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -> Literal["cpu", "cuda"]:
+    """Settle on one device for the whole comparison.
+
+    ``auto`` takes ``cuda`` only when every available backend can use it, since a comparison across devices would
+    compare the devices.
+
+    Raises
+    ------
+    UsageError
+        ``cuda`` was asked for and a backend can't use it.
+    """
+    if wanted == "cpu" or not has_nvidia_driver():
+        if wanted == "cuda":
+            raise UsageError("The device cuda was asked for, but this machine has no NVIDIA driver; use cpu or auto.")
+        return "cpu"
+    without = []
+    for info in backends:
+        if info.missing:
+            continue
+        request = {"mode": "probe", "backend": address(info), "threads": 1}
+        worker = WorkerProcess(
+            request, environment=worker_environment(info, 1, "cuda"), log=logs / f"probe-{info.name}.log"
+        )
+        try:
+            devices = [name for event in worker.events(120) for name in event.get("devices", ())]
+        except WorkerFailure:
+            devices = []
+        if "cuda" not in devices:
+            without.append(info.name)
+    if without and wanted == "cuda":
+        raise UsageError(
+            f"The device cuda was asked for, but {' and '.join(without)} can't use it here; use cpu or auto."
+        )
+    return "cpu" if without else "cuda"
+
+
+def has_nvidia_driver() -> bool:
+    """Whether there is any point in asking a framework for CUDA."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def address(info: BackendInfo) -> dict[str, str]:
+    """Say in plain values where a worker finds the backend."""
+    return {"name": info.registered.name, "target": info.registered.target}
+
+
+# --- carrying out -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that happened in a run: ``start``, an event of its worker, or ``end``."""
+
+    run_id: str
+    event: str
+    content: Mapping[str, Any]
+
+
+class Executor(Interface):
+    """Carries out runs, anywhere."""
+
+    def submit(self, run: PlannedRun) -> Future[RunResult]:
+        """Promise the result of a run."""
+        ...
+
+    def shutdown(self) -> None:
+        """Drop what hasn't begun and stop what has."""
+        ...
+
+
+class LocalExecutor:
+    """Worker processes on this machine, up to `jobs` side by side.
+
+    Parameters
+    ----------
+    folder
+        Folder of the comparison.
+    dataset
+        Folder of the encoded dataset.
+    jobs, stall_seconds
+        From the protocol.
+    """
+
+    def __init__(self, folder: Path, dataset: Path, *, jobs: int, stall_seconds: float) -> None:
+        self._folder = folder
+        self._dataset = dataset
+        self._jobs = jobs
+        self._stall_seconds = stall_seconds
+        self._pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="crosscheck")
+        self._workers: set[WorkerProcess] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        #: what happens in the runs, for whoever shows it
+        self.progress: queue.Queue[Progress] = queue.Queue()
+
+    def submit(self, run: PlannedRun) -> Future[RunResult]:
+        """Promise the result of a run; one that is on disk under the same key is read, not run again."""
+        return self._pool.submit(self._run, run)
+
+    def shutdown(self) -> None:
+        """Drop what hasn't begun and kill what has; results on disk stay as they are."""
+        with self._lock:
+            self._closed = True
+            workers = list(self._workers)
+        for worker in workers:
+            worker.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, run: PlannedRun) -> RunResult:
+        folder = self._folder / "runs" / run.run_id
+        if stored(self._folder, run):
+            result = read_record(folder / "result.json", RunResult)
+            self._tell(run, "end", status=result.status, stored=True)
+            return result
+        set_aside(self._folder, run.run_id)
+        if run.info.unavailable:
+            result = self._without(run, "unavailable", Failure(reason=run.info.unavailable))
+            write_run(folder, result)
+        else:
+            self._tell(run, "start")
+            try:
+                self._work(run, folder)
+                result = read_record(folder / "result.json", RunResult)
+            except WorkerFailure as error:
+                result = self._without(run, "failed", error.failure)
+                if not self._closed:  # a run that we stopped ourselves has not failed
+                    write_run(folder, result)
+            except CrosscheckError as error:
+                result = self._without(run, "failed", Failure(reason=str(error)))
+                write_run(folder, result)
+        self._tell(run, "end", status=result.status, stored=False, result=result)
+        return result
+
+    def _work(self, run: PlannedRun, folder: Path) -> None:
+        spec = run.spec
+        request = {
+            "mode": "train",
+            "backend": address(run.info),
+            "spec": spec.model_dump(mode="json"),
+            "key": run.key,
+            "dataset": str(self._dataset),
+            "result": str(folder),
+            "jobs": self._jobs,
+        }
+        with self._lock:
+            if self._closed:
+                raise WorkerFailure(Failure(reason="The comparison was stopped before this run began."))
+            worker = WorkerProcess(
+                request,
+                environment=worker_environment(run.info, spec.threads, spec.device),
+                log=self._folder / "logs" / f"{run.run_id}.log",
+            )
+            self._workers.add(worker)
+        try:
+            self._tell(run, "pid", pid=worker.pid)
+            for event in worker.events(self._stall_seconds):
+                self._tell(run, event["event"], **{k: v for k, v in event.items() if k != "event"})
+        finally:
+            worker.stop()
+            with self._lock:
+                self._workers.discard(worker)
+
+    def _without(self, run: PlannedRun, status: Literal["failed", "unavailable"], why: Failure) -> RunResult:
+        return RunResult(
+            run_id=run.run_id,
+            spec=run.spec,
+            key=run.key,
+            status=status,
+            jobs=self._jobs,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            failure=why,
+        )
+
+    def _tell(self, run: PlannedRun, event: str, **content: Any) -> None:  # noqa: ANN401 - plain values
+        self.progress.put(Progress(run.run_id, event, content))
+
+
+def stored(folder: Path, run: PlannedRun) -> bool:
+    """Whether the run's result is on disk under its key; one that was set aside is brought back."""
+    if stored_key(folder / "runs" / run.run_id) == run.key:
+        return True
+    aside = _aside(folder, run.run_id, run.key)
+    if stored_key(aside) != run.key:
+        return False
+    set_aside(folder, run.run_id)
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    os.replace(aside, folder / "runs" / run.run_id)
+    return True
+
+
+def set_aside(folder: Path, run_id: str) -> None:
+    """Make room for a run: keep a finished result of another protocol, drop a failure.
+
+    Hours of training must not be lost because the next comparison in the same folder asked for something else.
+    """
+    current = folder / "runs" / run_id
+    key = stored_key(current)
+    if key is None:
+        shutil.rmtree(current, ignore_errors=True)
+        return
+    aside = _aside(folder, run_id, key)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(current, aside)
+
+
+def _aside(folder: Path, run_id: str, key: str) -> Path:
+    return folder / "superseded" / f"{run_id}-{key[:16]}"

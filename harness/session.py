@@ -1,0 +1,470 @@
+"""The comparison as one pytest session: what is collected, carried out, and said at the end."""
+
+from __future__ import annotations
+
+import platform
+import queue
+import shlex
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import pytest
+
+from harness import datasets
+from harness.datasets.dataset import Dataset
+from harness.datasets.selection import facts, write_test_table
+from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
+from harness.progress import Display, PlainDisplay, RichDisplay
+from harness.protocol import DIVISIONS, Device, Division, Operation, Protocol, load_protocol
+from harness.results import Manifest, RunResult, TimingRecord, TimingResults, read_record, write_json
+from harness.runner import (
+    BackendInfo,
+    LocalExecutor,
+    PlannedRun,
+    available_cores,
+    choose_device,
+    look_up,
+    number_of_jobs,
+    plan,
+    run_key,
+)
+from harness.timing import Stopwatch, merged, timing_spec
+
+SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the terminal shows at the end."""
+
+    tables: Sequence[tuple[str, str]]
+    report: Path
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One cell of the timing table: an operation of a model in a backend."""
+
+    backend: str
+    model: str
+    operation: Operation
+
+
+class RecordedClock:
+    """A timer for pytest-benchmark that replays rounds which a worker has measured."""
+
+    def __init__(self) -> None:
+        self._readings: deque[float] = deque()
+
+    def load(self, seconds: Sequence[float]) -> None:
+        """Take the rounds to be replayed."""
+        # Each round reads the clock twice. Starting every round at 0 keeps its length exact to the last bit.
+        self._readings = deque(reading for length in seconds for reading in (0.0, length))
+
+    def __call__(self) -> float:
+        """Read the clock."""
+        return self._readings.popleft() if self._readings else 0.0
+
+
+class ComparisonSession:
+    """Options, planned runs and workers of one ``pytest --benchmark``.
+
+    Parameters
+    ----------
+    config
+        pytest's.
+    report
+        Builds the report from the folder of the comparison.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong; nothing was run.
+    """
+
+    def __init__(self, config: pytest.Config, *, report: Callable[[Path], Summary]) -> None:
+        self._config = config
+        self._report = report
+        self._refuse_company()
+        self.protocol = self._read_protocol()
+        self._divisions = self._chosen_divisions()
+        self._models = self._chosen_models()
+        self.backends = self._chosen_backends()
+        self._device = self._wanted_device()
+        self.folder = (config.invocation_params.dir / self._option("output")).resolve()
+        config.args = self._arguments()
+
+        self._selected: list[str] = []
+        self._runs: dict[str, PlannedRun] = {}
+        self._futures: dict[str, Future[RunResult]] = {}
+        self._executor: LocalExecutor | None = None
+        self._stopwatch: Stopwatch | None = None
+        self._timings: dict[tuple[str, Operation], dict[str, TimingRecord]] = {}
+        self._timing_failures: dict[str, str] = {}
+        self._dataset: Dataset | None = None
+        self._settled: Literal["cpu", "cuda"] = "cpu"
+        self._display: Display | None = None
+        self._summary: Summary | None = None
+        self._note = ""
+
+    # --- options --------------------------------------------------------------------------------------------
+
+    def _option(self, name: str) -> str:
+        value = self._config.getoption(f"--crosscheck-{name}")
+        return str(self._config.getini(f"crosscheck_{name}") if value is None else value).strip()
+
+    def _listed(self, name: str) -> list[str]:
+        return [part.strip() for part in self._option(name).split(",") if part.strip()]
+
+    def _refuse_company(self) -> None:
+        if not self._config.pluginmanager.hasplugin("benchmark"):
+            raise UsageError(
+                "--benchmark needs the plugin pytest-benchmark, which is switched off; drop '-p no:benchmark'."
+            )
+        if hasattr(self._config, "workerinput") or self._config.getoption("numprocesses", None):
+            raise UsageError(
+                "--benchmark starts its own processes and can't be spread by pytest-xdist; drop -n and use "
+                "--crosscheck-jobs."
+            )
+
+    def _read_protocol(self) -> Protocol:
+        overrides = [
+            *self._config.getini("crosscheck_set"),
+            *(self._config.getoption("--crosscheck-set") or ()),
+        ]
+        if dataset := self._option("dataset"):
+            overrides.append(f'data.dataset="{dataset}"')
+        if jobs := self._option("jobs"):
+            overrides.append(f"workers.jobs={jobs}")
+        if seeds := self._option("seeds"):
+            value = f"[{seeds}]" if "," in seeds else seeds
+            overrides += [f"seeds.{division}={value}" for division in DIVISIONS]
+        protocol = load_protocol(self._option("protocol"), overrides)
+        if protocol.data.dataset not in datasets.names():
+            raise unknown("dataset", protocol.data.dataset, datasets.names())
+        return protocol
+
+    def _chosen_divisions(self) -> tuple[Division, ...]:
+        chosen = self._listed("divisions")
+        for name in chosen:
+            if name not in DIVISIONS:
+                raise unknown("division", name, DIVISIONS)
+        return cast("tuple[Division, ...]", tuple(dict.fromkeys(chosen))) or self.protocol.divisions
+
+    def _chosen_models(self) -> tuple[str, ...]:
+        names = tuple(model.name for model in self.protocol.models)
+        chosen = self._listed("models")
+        for name in chosen:
+            if name not in names:
+                raise unknown("model", name, names)
+        return tuple(dict.fromkeys(chosen)) or names
+
+    def _chosen_backends(self) -> tuple[BackendInfo, ...]:
+        from harness.backend import registered
+
+        return look_up(self._listed("backends") or sorted(registered()))
+
+    def _wanted_device(self) -> Device:
+        name = self._option("device")
+        if name not in get_args(Device):
+            raise unknown("device", name, get_args(Device))
+        return cast("Device", name)
+
+    def _arguments(self) -> list[str]:
+        """Node ids to collect: the whole suite, or what was named of it."""
+        if self._config.args_source is not self._config.ArgsSource.ARGS:
+            return [str(SUITE)]
+        arguments = []
+        for argument in self._config.args:
+            path, separator, name = argument.partition("::")
+            place = (self._config.invocation_params.dir / path).resolve()
+            if not path or path.startswith(("test_training", "test_timing")):
+                arguments.append(f"{SUITE}::{name or path}")
+            elif place in (SUITE, SUITE.parent):
+                arguments.append(f"{SUITE}{separator}{name}")
+            else:
+                raise UsageError(
+                    f"--benchmark runs the comparison instead of test files, got {argument!r}; leave it out, or name "
+                    "a test of the comparison, for example 'test_training[native-pytorch-lstm-seed0]', or use -k."
+                )
+        return arguments
+
+    # --- collection -----------------------------------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test a run, one a cell of the timing table."""
+        if metafunc.module.__name__ != "harness.suite.test_comparison":
+            return
+        if "run_id" in metafunc.fixturenames:
+            # Names don't depend on the data, so that collecting reads none.
+            planned = self._plan("", "cpu")
+            metafunc.parametrize("run_id", [self._run_param(run) for run in planned])
+        elif "timed" in metafunc.fixturenames:
+            cells = [
+                Timed(info.name, model, operation)
+                for operation, model, info in product(self.protocol.timing.operations, self._models, self.backends)
+                if "native" in info.backend.capabilities
+            ]
+            metafunc.parametrize("timed", [self._timed_param(cell) for cell in cells])
+
+    def _run_param(self, run: PlannedRun) -> object:
+        spec = run.spec
+        benchmark = pytest.mark.benchmark(group=f"{spec.model.name} epoch, {spec.division}", timer=RecordedClock())
+        marks = (getattr(pytest.mark, spec.division), pytest.mark.training, pytest.mark.crosscheck, benchmark)
+        return pytest.param(run.run_id, id=run.run_id, marks=marks)
+
+    def _timed_param(self, cell: Timed) -> object:
+        benchmark = pytest.mark.benchmark(group=f"{cell.model} {cell.operation}", timer=RecordedClock())
+        marks = (pytest.mark.native, pytest.mark.timing, pytest.mark.crosscheck, benchmark)
+        return pytest.param(cell, id=f"{cell.backend.replace(':', '.')}-{cell.model}-{cell.operation}", marks=marks)
+
+    def _plan(self, fingerprint: str, device: Literal["cpu", "cuda"]) -> tuple[PlannedRun, ...]:
+        return plan(
+            self.protocol,
+            self.backends,
+            dataset_fingerprint=fingerprint,
+            device=device,
+            models=self._models,
+            divisions=self._divisions,
+        )
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Read the data as soon as it is known that something will be run."""
+        items = [item for item in session.items if item.path == SUITE and isinstance(item, pytest.Function)]
+        self._selected = [str(item.callspec.params["run_id"]) for item in items if "run_id" in item.fixturenames]
+        if self._config.getoption("collectonly") or not items:
+            return
+        try:
+            self._open()
+        except CrosscheckError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _open(self) -> None:
+        """Encode the data, settle the device, and write down what is going to be compared."""
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
+        self._dataset = datasets.load(self.protocol.data.dataset)
+        self._settled = choose_device(self._device, self.backends, self.folder / "logs")
+        self._runs = {run.run_id: run for run in self._plan(self._dataset.fingerprint, self._settled)}
+        write_json(self.folder / "dataset.json", facts(self._dataset, self.protocol.data))
+        write_test_table(self._dataset, self.protocol.data, self.folder / "test.parquet")
+        write_json(
+            self.folder / "manifest.json",
+            Manifest(
+                protocol=self.protocol,
+                command=shlex.join(["pytest", *self._config.invocation_params.args]),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                device=self._settled,
+                backends=tuple(info.name for info in self.backends),
+                runs=tuple(self._runs),
+                keys={run_id: run.key for run_id, run in self._runs.items()},
+                commit=_commit(self._config.rootpath),
+                machine=_machine(),
+            ),
+        )
+
+    # --- carrying out ---------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def crosscheck(self) -> ComparisonSession:
+        """Give the tests of the suite the comparison that they belong to."""
+        return self
+
+    def result(self, run_id: str) -> RunResult:
+        """Wait for the result of one run; all selected runs are started at the first call."""
+        self._start()
+        with self._shown():
+            self._watch([self._futures[run_id]])
+        return self._futures[run_id].result()
+
+    def _start(self) -> None:
+        if self._executor is not None:
+            return
+        assert self._dataset is not None
+        self._executor = LocalExecutor(
+            self.folder,
+            self._dataset.path,
+            jobs=number_of_jobs(self.protocol),
+            stall_seconds=self.protocol.workers.stall_seconds,
+        )
+        self._futures = {run_id: self._executor.submit(self._runs[run_id]) for run_id in self._selected}
+
+    def _watch(self, futures: Sequence[Future[RunResult]]) -> None:
+        """Show what happens until all of `futures` are done."""
+        assert self._executor is not None
+        assert self._display is not None
+        while True:
+            done = not wait(futures, timeout=0).not_done
+            try:
+                while True:
+                    self._display.show(self._executor.progress.get(timeout=0 if done else 0.2))
+            except queue.Empty:
+                if done:
+                    return
+
+    @contextmanager
+    def _shown(self) -> Iterator[Display]:
+        """Have the terminal to ourselves for a while."""
+        if self._display is None:
+            self._display = self._new_display()
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            self._display.begin()
+            try:
+                yield self._display
+            finally:
+                self._display.end()
+
+    def _new_display(self) -> Display:
+        writer = self._config.get_terminal_writer()
+        selected = {run_id: self._runs[run_id] for run_id in self._selected}
+        if writer.hasmarkup:
+            return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, selected)
+        return PlainDisplay(writer, selected)
+
+    def timing(self, cell: Timed) -> TimingRecord | str:
+        """Give the rounds of one cell, or say why there are none.
+
+        A model's operation is measured for all backends at once.
+        """
+        place = (cell.model, cell.operation)
+        if place not in self._timings:
+            self._measure(cell)
+        record = self._timings[place].get(cell.backend)
+        return record or self._timing_failures.get(cell.backend, "The worker left no figures.")
+
+    def _measure(self, cell: Timed) -> None:
+        assert self._dataset is not None
+        with self._shown() as display:
+            if self._futures:
+                # Training side by side would be in the figures.
+                self._watch(list(self._futures.values()))
+            if self._stopwatch is None:
+                display.message("timing: starting workers")
+                self._stopwatch = Stopwatch(
+                    self.protocol,
+                    [info for info in self.backends if not info.missing],
+                    dataset=self._dataset.path,
+                    dataset_fingerprint=self._dataset.fingerprint,
+                    device=self._settled,
+                    logs=self.folder / "logs",
+                )
+            began = time.monotonic()
+            records = self._stopwatch.measure(cell.model, cell.operation)
+            self._timing_failures = self._stopwatch.failures
+            rounds = max((len(record.rounds_ns) for record in records), default=0)
+            display.message(
+                f"timing: {cell.model} {cell.operation}: {rounds} rounds in {time.monotonic() - began:.1f} s"
+            )
+        self._timings[cell.model, cell.operation] = {record.backend: record for record in records}
+        path = self.folder / "timings.json"
+        write_json(path, merged(self._earlier_timings(path), records, self._timing_failures))
+
+    def _earlier_timings(self, path: Path) -> TimingResults:
+        """Read the timings on disk that belong to this comparison."""
+        try:
+            earlier = read_record(path, TimingResults)
+        except ResultsError:
+            return TimingResults()
+        assert self._dataset is not None
+        valid = {
+            run_key(
+                timing_spec(
+                    self.protocol,
+                    info.name,
+                    model,
+                    dataset_fingerprint=self._dataset.fingerprint,
+                    device=self._settled,
+                ),
+                info,
+            )
+            for info, model in product(self.backends, self._models)
+        }
+        return TimingResults(records=tuple(record for record in earlier.records if record.key in valid))
+
+    def info(self, backend: str) -> BackendInfo:
+        """Look a backend of the comparison up by name."""
+        return next(info for info in self.backends if info.name == backend)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+        """Stop every worker; then build the report from what is on disk."""
+        if self._stopwatch is not None:
+            self._stopwatch.close()
+        if self._executor is not None:
+            self._executor.shutdown()
+        if self._dataset is None or exitstatus in (
+            pytest.ExitCode.USAGE_ERROR,
+            pytest.ExitCode.INTERNAL_ERROR,
+        ):
+            return
+        if exitstatus == pytest.ExitCode.INTERRUPTED:
+            self._note = f"Interrupted: finished runs are kept in {self.folder}; the same command goes on from there."
+            return
+        try:
+            self._summary = self._report(self.folder)
+        except CrosscheckError as error:
+            self._note = f"No report: {error}"
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the accuracy table, the timing table and where the report is."""
+        if self._note:
+            terminalreporter.section("comparison")
+            terminalreporter.write_line(self._note)
+        if self._summary is None:
+            return
+        for title, table in self._summary.tables:
+            terminalreporter.section(title)
+            for line in table.splitlines():
+                terminalreporter.write_line(line)
+        terminalreporter.section("report")
+        terminalreporter.write_line(str(self._summary.report))
+
+
+def _commit(folder: Path) -> str:
+    """Commit of the repository that the comparison is run in, or nothing."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _machine() -> dict[str, str]:
+    """Describe the machine for the report."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": str(available_cores()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines: Mapping[str, str] = dict(
+            (part.strip() for part in line.split(":", 1))  # type: ignore[misc]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if ":" in line
+        )
+    except OSError:
+        lines = {}
+    return lines.get("model name") or platform.processor() or platform.machine()

@@ -1,0 +1,331 @@
+"""One process that runs one request and answers on a pipe.
+
+``python -m harness.worker`` reads one JSON line from standard input and writes JSON lines to standard output,
+one an event. Whatever a framework prints goes to standard error, which the parent keeps as the log. When the
+parent goes away, standard input ends and so does the worker.
+
+Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``time`` stays alive and measures
+what it is told to, ``probe`` tells the devices that a backend can use.
+"""
+
+from __future__ import annotations
+
+import time
+
+_STARTED = time.perf_counter()
+
+import json  # noqa: E402 - the clock above starts before everything else
+import os  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Callable, Mapping  # noqa: E402
+from datetime import UTC, datetime  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, BinaryIO  # noqa: E402
+
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
+from harness.batches import Batches, epoch_order  # noqa: E402
+from harness.datasets.dataset import Dataset  # noqa: E402
+from harness.datasets.selection import Block, Selection, apply  # noqa: E402
+from harness.errors import ContractError, CrosscheckError, DataError  # noqa: E402
+from harness.protocol import RunSpec  # noqa: E402
+from harness.results import (  # noqa: E402
+    Durations,
+    EpochRecord,
+    LayerRecord,
+    RunResult,
+    Scores,
+    hash_inputs,
+    write_run,
+)
+from harness.weights import initial_weights  # noqa: E402
+
+_CHUNK = 2048
+_PROGRESS_SECONDS = 0.25
+
+Emit = Callable[..., None]
+
+
+def main() -> int:
+    """Answer one request; the exit code says whether it went well."""
+    channel = os.fdopen(os.dup(1), "wb", buffering=0)
+    # Frameworks print to standard output from C++ as well; only events may go there.
+    os.dup2(2, 1)
+    emit = _emitter(channel)
+    request = json.loads(sys.stdin.readline() or "{}")
+    sys.path.extend(entry for entry in request.get("sys_path", ()) if entry not in sys.path)
+    try:
+        backend = Registered(**request["backend"]).load()()
+        if request["mode"] == "time":
+            _time(request, backend, emit)
+        else:
+            threading.Thread(target=_leave_with_parent, daemon=True).start()
+            if request["mode"] == "train":
+                _train(request, backend, emit)
+            else:
+                _probe(request, backend, emit)
+    except CrosscheckError as error:
+        emit("failed", reason=str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever a framework raises is this run's failure, told to the parent
+        traceback.print_exc()
+        emit("failed", reason=f"{type(error).__name__}: {str(error).strip() or 'no message'}")
+        return 1
+    emit("done")
+    return 0
+
+
+def _emitter(channel: BinaryIO) -> Emit:
+    def emit(event: str, **content: Any) -> None:  # noqa: ANN401 - plain JSON values
+        channel.write(json.dumps({"event": event, **content}).encode() + b"\n")
+
+    return emit
+
+
+def _leave_with_parent() -> None:
+    while sys.stdin.readline():
+        pass
+    os._exit(1)
+
+
+def _probe(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    backend.setup(threads=int(request["threads"]), seed=0)
+    emit("devices", devices=list(backend.devices()))
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    spec = RunSpec.model_validate_json(json.dumps(request["spec"]))
+    dataset = Dataset.open(Path(request["dataset"]))
+    if dataset.fingerprint != spec.dataset_fingerprint:
+        raise DataError(
+            f"{spec.run_id} asks for the dataset with fingerprint {spec.dataset_fingerprint}, "
+            f"but {request['dataset']} holds {dataset.fingerprint}."
+        )
+    selection = apply(dataset, spec.data)
+    backend.setup(threads=spec.threads, seed=spec.seed)
+    started = time.perf_counter()
+    emit("progress", stage="build")
+    model = create(backend, spec)
+    built = time.perf_counter()
+
+    history: list[EpochRecord] = []
+    first_step = 0.0
+    for epoch in range(1, spec.training.epochs + 1):
+        record, first = _epoch(backend, model, spec, selection, epoch, emit)
+        first_step = first_step or first
+        history.append(record)
+        emit("epoch", **record.model_dump())
+
+    emit("progress", stage="test")
+    predicting = time.perf_counter()
+    probabilities = predict(backend, model, selection.test, spec.data.length, spec.data.vocabulary, emit)
+    predicted = time.perf_counter()
+
+    labels = selection.test.labels
+    ids = [str(example) for example in selection.test.example_ids]
+    loss, accuracy = score(probabilities, labels)
+    result = RunResult(
+        run_id=spec.run_id,
+        spec=spec,
+        key=request["key"],
+        status="ok",
+        scores=Scores(accuracy=accuracy, loss=loss, examples=len(labels)),
+        history=tuple(history),
+        layers=tuple(
+            LayerRecord(
+                name=layer.name,
+                output_shape=layer.output_shape,
+                parameters=layer.parameters,
+                trainable=layer.trainable,
+            )
+            for layer in model.layers()
+        ),
+        durations=Durations(
+            start=started - _STARTED,
+            build=built - started,
+            first_step=first_step,
+            train=sum(record.seconds for record in history),
+            predict=predicted - predicting,
+            total=time.perf_counter() - _STARTED,
+        ),
+        peak_memory_bytes=peak_memory(),
+        environment=dict(backend.environment()),
+        inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
+        jobs=int(request["jobs"]),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_run(Path(request["result"]), result, example_ids=ids, labels=labels, probabilities=probabilities)
+
+
+def create(backend: Backend, spec: RunSpec) -> Model:
+    """Create the model of a run: with canonical weights when matched, with the framework's own when native."""
+    weights = initial_weights(spec.model, spec.seed) if spec.division == "matched" else None
+    model = backend.create(spec.model, spec.training, weights=weights, seed=spec.seed, device=spec.device)
+    if not isinstance(model, Model):
+        raise ContractError(
+            f"Backend {backend.name!r}: create must return a harness.backend.Model, got {type(model).__name__}."
+        )
+    return model
+
+
+def _epoch(
+    backend: Backend, model: Model, spec: RunSpec, selection: Selection, epoch: int, emit: Emit
+) -> tuple[EpochRecord, float]:
+    """Train one epoch and validate; returns the record and the seconds to the first finished batch."""
+    train = selection.train
+    rows = train.rows
+    begun = told = time.perf_counter()
+    first = 0.0
+
+    def on_batch(done: int) -> None:
+        nonlocal told, first
+        now = time.perf_counter()
+        first = first or now - begun
+        if now - told >= _PROGRESS_SECONDS:
+            told = now
+            emit("progress", stage="train", epoch=epoch, batch=done, batches=len(batches))
+
+    batches = Batches(
+        train.split,
+        rows,
+        order=epoch_order(spec.seed, epoch, len(rows)) if spec.division == "matched" else None,
+        batch_size=spec.training.batch_size,
+        length=spec.data.length,
+        vocabulary=spec.data.vocabulary,
+        on_batch=on_batch,
+    )
+    begun = time.perf_counter()
+    stats = model.fit_epoch(batches)
+    seconds = time.perf_counter() - begun
+    if not isinstance(stats, EpochStats):
+        raise ContractError(
+            f"Backend {backend.name!r}: fit_epoch must return an EpochStats, got {type(stats).__name__}."
+        )
+    emit("progress", stage="validate", epoch=epoch)
+    probabilities = predict(backend, model, selection.valid, spec.data.length, spec.data.vocabulary, emit)
+    loss, accuracy = score(probabilities, selection.valid.labels)
+    record = EpochRecord(
+        epoch=epoch,
+        train_loss=float(stats.loss),
+        train_accuracy=float(stats.accuracy),
+        valid_loss=loss,
+        valid_accuracy=accuracy,
+        seconds=seconds,
+    )
+    return record, first or seconds
+
+
+def predict(
+    backend: Backend, model: Model, block: Block, length: int, vocabulary: int, emit: Emit
+) -> NDArray[np.float32]:
+    """Probabilities of a whole block, (n,), padded and predicted a chunk at a time.
+
+    Raises
+    ------
+    ContractError
+        The backend returned another shape or dtype, or something that isn't a probability.
+    """
+    parts = []
+    for start in range(0, len(block.rows), _CHUNK):
+        rows = block.rows[start : start + _CHUNK]
+        values = model.predict(block.split.padded(rows, length, vocabulary))
+        where = f"Backend {backend.name!r}: predict"
+        if not isinstance(values, np.ndarray) or values.shape != (len(rows),) or values.dtype != np.float32:
+            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+            raise ContractError(f"{where} must return float32 ({len(rows)},), got {got}.")
+        if not (np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all()):
+            raise ContractError(
+                f"{where} must return probabilities in [0, 1], got values from {values.min()} to {values.max()}."
+            )
+        parts.append(values)
+        emit("progress", stage="predict")
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def score(probabilities: NDArray[np.float32], labels: NDArray[np.int8]) -> tuple[float, float]:
+    """Mean binary cross-entropy and accuracy; 0.5 or more is positive.
+
+    Probabilities are clipped to [1e-7, 1 - 1e-7], so that one sure mistake doesn't make the mean infinite.
+    """
+    p = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    loss = -np.where(labels == 1, np.log(p), np.log1p(-p)).mean()
+    return float(loss), float(((probabilities >= 0.5) == (labels == 1)).mean())
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes."""
+    try:
+        # getrusage would count what the parent held at the fork; this starts anew with the program.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+# --- timing -------------------------------------------------------------------------------------------------
+
+
+def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Measure what the parent asks for, one call at a time; asleep on the pipe in between."""
+    dataset = Dataset.open(Path(request["dataset"]))
+    backend.setup(threads=int(request["threads"]), seed=0)
+    emit("ready")
+    calls: dict[str, Callable[[], object]] = {}
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "stop":
+            return
+        name = command["call"]
+        if command["do"] == "prepare":
+            begun = time.perf_counter_ns()
+            calls[name], examples = _prepare(command, backend, dataset)
+            emit("built", ns=time.perf_counter_ns() - begun, examples=examples)
+        elif command["do"] == "round":
+            call, loops = calls[name], int(command["loops"])
+            begun = time.perf_counter_ns()
+            for _ in range(loops):
+                call()
+            emit("round", ns=(time.perf_counter_ns() - begun) // loops)
+        else:
+            emit("facts", peak_memory_bytes=peak_memory(), environment=dict(backend.environment()))
+
+
+def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> tuple[Callable[[], object], int]:
+    """Build a native model and one call of the operation over real batches; also the examples in a call."""
+    spec = RunSpec.model_validate_json(json.dumps(command["spec"]))
+    selection = apply(dataset, spec.data)
+    model = create(backend, spec)
+    operation = command["operation"]
+    block = selection.train if operation == "train_step" else selection.test
+    size = 1 if operation == "predict_one" else min(spec.training.batch_size, len(block.rows))
+    # A handful of different batches in turn: repeating one would train on it until its gradients vanish.
+    batches = []
+    for start in range(0, min(len(block.rows) - size + 1, 8 * size), size):
+        rows = block.rows[start : start + size]
+        tokens = block.split.padded(rows, spec.data.length, spec.data.vocabulary)
+        batches.append((tokens, block.split.labels[rows].astype(np.float32)))
+    turn = 0
+
+    def call() -> object:
+        nonlocal turn
+        tokens, labels = batches[turn % len(batches)]
+        turn += 1
+        return model.train_step(tokens, labels) if operation == "train_step" else model.predict(tokens)
+
+    return call, size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Backends for tests of the harness: no framework, quick, and each broken in one way of its own.
+
+They are named on the command line as ``tests.fakes:Steady`` and run in real worker processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backend import Backend, Capability, EpochStats, Layer, Model
+from harness.batches import Batches
+from harness.protocol import ModelSpec, TrainingSpec
+from harness.weights import Weights, initial_weights
+
+
+class BagModel(Model):
+    """Logistic regression on the mean embedding: learns a little, in milliseconds."""
+
+    def __init__(self, model: ModelSpec, weights: Weights, rate: float, rng: np.random.Generator | None) -> None:
+        self.model = model
+        self.weights = {name: values.copy() for name, values in weights.items()}
+        self.rate = rate
+        self.rng = rng  # native: shuffles for itself
+        self.vector = np.zeros(model.embedding)
+
+    def _probability(self, tokens: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean = self.weights["embedding"][tokens].mean(axis=1).astype(np.float64)
+        return 1 / (1 + np.exp(-(mean @ self.vector))), mean
+
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        losses, right = 0.0, 0.0
+        if self.rng is None:
+            parts = list(batches)
+        else:
+            tokens, labels = batches.arrays()
+            order = self.rng.permutation(len(labels))
+            size = batches.batch_size
+            parts = [(tokens[order[i : i + size]], labels[order[i : i + size]]) for i in range(0, len(order), size)]
+        for tokens, labels in parts:
+            p, _ = self._probability(tokens)
+            right += float(((p >= 0.5) == (labels == 1)).sum())
+            losses += self.train_step(tokens, labels) * len(labels)
+            batches.batch_done()
+        return EpochStats(losses / batches.examples, right / batches.examples)
+
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        p, mean = self._probability(tokens)
+        loss = -np.where(labels == 1, np.log(p), np.log1p(-p)).mean()
+        self.vector -= self.rate * 3e5 * mean.T @ (p - labels) / len(labels)
+        return float(loss)
+
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._probability(tokens)[0].astype(np.float32)
+
+    def get_weights(self) -> Weights:
+        return {name: values.copy() for name, values in self.weights.items()}
+
+    def set_weights(self, weights: Weights) -> None:
+        self.weights = {name: values.copy() for name, values in weights.items()}
+
+    def layers(self) -> tuple[Layer, ...]:
+        size = self.weights["embedding"].size
+        return (
+            Layer("embedding", (self.model.length, self.model.embedding), size, 0),
+            Layer("mean", (self.model.embedding,), 0, 0),
+            Layer("dense", (1,), self.model.embedding, self.model.embedding),
+        )
+
+
+class Steady(Backend):
+    """Works."""
+
+    name: ClassVar[str] = "tests.fakes:Steady"
+    distributions: ClassVar[tuple[str, ...]] = ()
+    requirement: ClassVar[str] = "nothing"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched"})
+    built: ClassVar[type[BagModel]] = BagModel
+
+    def setup(self, *, threads: int, seed: int) -> None:
+        print("fake backend: set up")
+
+    def devices(self) -> tuple[str, ...]:
+        return ("cpu",)
+
+    def create(
+        self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
+    ) -> Model:
+        rng = np.random.default_rng(seed + 1000) if weights is None else None
+        return self.built(model, weights or initial_weights(model, seed), training.learning_rate, rng)
+
+    def environment(self) -> dict[str, str]:
+        return {"fake": "1.0", "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+class Other(Steady):
+    """Works as well, and a little differently."""
+
+    name = "tests.fakes:Other"
+
+    def create(
+        self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
+    ) -> Model:
+        rng = np.random.default_rng(seed + 2000) if weights is None else None
+        return self.built(model, weights or initial_weights(model, seed + 7), training.learning_rate * 0.9, rng)
+
+
+class _Dying(BagModel):
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        if os.environ.get("CROSSCHECK_TEST_LIVE"):
+            return super().fit_epoch(batches)
+        print("about to die", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("still alive")
+
+
+class Dying(Steady):
+    """Is killed in the middle of the first epoch, unless CROSSCHECK_TEST_LIVE is set."""
+
+    name = "tests.fakes:Dying"
+    built = _Dying
+
+
+class _Raising(BagModel):
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        raise RuntimeError("the gradient exploded")
+
+
+class Raising(Steady):
+    """Raises what a framework would."""
+
+    name = "tests.fakes:Raising"
+    built = _Raising
+
+
+class _Hanging(BagModel):
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        time.sleep(600)
+        raise AssertionError("woke up")
+
+
+class Hanging(Steady):
+    """Says nothing any more."""
+
+    name = "tests.fakes:Hanging"
+    built = _Hanging
+
+
+class _Slow(BagModel):
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        time.sleep(1.5)
+        return super().fit_epoch(batches)
+
+
+class Slow(Steady):
+    """Takes its time, so that a test can interrupt it."""
+
+    name = "tests.fakes:Slow"
+    built = _Slow
+
+
+class _Wide(BagModel):
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        return super().predict(tokens)[:, None]
+
+
+class Wide(Steady):
+    """Predicts a column instead of a vector."""
+
+    name = "tests.fakes:Wide"
+    built = _Wide
+
+
+class _Unsure(BagModel):
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.full(len(tokens), np.nan, np.float32)
+
+
+class Unsure(Steady):
+    """Predicts NaN."""
+
+    name = "tests.fakes:Unsure"
+    built = _Unsure
+
+
+class Absent(Steady):
+    """Needs what nobody has."""
+
+    name = "tests.fakes:Absent"
+    distributions = ("a-framework-that-nobody-has",)
+    requirement = "rnn-crosscheck[nobody]"
+
+
+class Unfinished(Backend):
+    """Leaves methods out."""
+
+    name = "tests.fakes:Unfinished"
+    distributions = ()
+    requirement = "nothing"
+    capabilities = frozenset({"native"})
+
+
+class OtherSignature(Steady):
+    """Takes other parameters than the contract says."""
+
+    name = "tests.fakes:OtherSignature"
+
+    def setup(self, *, seed: int) -> None:  # type: ignore[override]
+        del seed

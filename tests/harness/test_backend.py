@@ -1,0 +1,80 @@
+"""The register of backends, and what is refused at its door."""
+
+import sys
+
+import pytest
+
+from harness import backend
+from harness.backend import Registered, check_contract, find, missing_distributions, registered, versions
+from harness.errors import ContractError, UsageError
+from tests import fakes
+
+
+def test_the_built_in_backends_are_registered_and_hold_the_contract() -> None:
+    assert {"keras-tensorflow", "pytorch"} <= set(registered())
+    for name, entry in registered().items():
+        assert entry.load().name == name
+
+
+def test_looking_a_backend_up_imports_no_framework() -> None:
+    for entry in registered().values():
+        versions(entry.load())
+    assert not {"tensorflow", "keras", "torch"} & set(sys.modules)
+
+
+def test_an_unknown_backend_lists_the_valid_ones() -> None:
+    with pytest.raises(UsageError, match=r"Unknown backend 'torch'; .*keras-tensorflow, pytorch, or module:Class"):
+        find("torch")
+
+
+def test_a_local_backend_goes_by_module_and_class() -> None:
+    assert find("tests.fakes:Steady").load() is fakes.Steady
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("tests.nowhere:Steady", ["tests.nowhere:Steady", "can't be imported"]),
+        ("tests.fakes:Nobody", ["can't be imported", "Nobody"]),
+        ("tests.fakes:np", ["expected a subclass of harness.backend.Backend"]),
+        ("tests.fakes:BagModel", ["expected a subclass of harness.backend.Backend"]),
+        ("tests.fakes:Unfinished", ["does not implement", "create", "devices", "environment", "setup"]),
+        ("tests.fakes:OtherSignature", ["setup takes (seed)", "the contract asks for (threads, seed)"]),
+    ],
+)
+def test_what_breaks_the_contract_is_refused_in_one_line_with_both_sides(target: str, parts: list[str]) -> None:
+    with pytest.raises(ContractError) as caught:
+        find(target).load()
+    for part in [target, *parts]:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_undeclared_attributes_are_refused() -> None:
+    class Nameless(fakes.Steady):
+        pass
+
+    check_contract("nameless", Nameless)
+    undeclared = type("Undeclared", (backend.Backend,), {})
+    with pytest.raises(ContractError, match="must declare 'name'"):
+        check_contract("undeclared", undeclared)
+
+
+def test_two_distributions_cannot_take_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [Registered("pytorch", "backends.pytorch:PyTorch"), Registered("pytorch", "elsewhere:Torch")]
+
+    class Point:
+        def __init__(self, entry: Registered) -> None:
+            self.name, self.value = entry.name, entry.target
+
+    monkeypatch.setattr(backend.metadata, "entry_points", lambda group: [Point(entry) for entry in points])
+    with pytest.raises(ContractError, match=r"Two backends .*'pytorch': backends\.pytorch:PyTorch and elsewhere:Torch"):
+        registered()
+
+
+def test_versions_name_what_a_result_depends_on() -> None:
+    found = versions(fakes.Steady)
+    assert set(found) == {"numpy", "source"}
+    assert versions(fakes.Absent)["a-framework-that-nobody-has"] == "not installed"
+    assert missing_distributions(fakes.Absent) == ("a-framework-that-nobody-has",)
+    assert missing_distributions(fakes.Steady) == ()

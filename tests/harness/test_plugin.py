@@ -1,0 +1,285 @@
+"""``pytest --benchmark`` as a user types it, in real processes, with backends that need no framework."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from harness.results import Manifest, RunResult, TimingResults, read_record
+
+SMALL = (
+    "data.train_examples=300",
+    "data.valid_examples=100",
+    "data.test_examples=200",
+    "data.length=30",
+    "training.epochs=2",
+    "timing.max_rounds=5",
+    "timing.min_rounds=5",
+)
+FAKES = "tests.fakes:Steady,tests.fakes:Other"
+
+
+def arguments(backends: str = FAKES, *more: str, sets: tuple[str, ...] = SMALL) -> list[str]:
+    overrides = [part for value in sets for part in ("--crosscheck-set", value)]
+    # pytester's own tests must not see the options of this project's pyproject.toml.
+    return ["--benchmark", "--crosscheck-backends", backends, "-p", "no:cacheprovider", *overrides, *more]
+
+
+def results(folder: Path) -> dict[str, RunResult]:
+    return {
+        path.parent.name: read_record(path, RunResult) for path in sorted(folder.glob("comparison/runs/*/result.json"))
+    }
+
+
+def text(result: pytest.RunResult) -> str:
+    return result.stdout.str() + result.stderr.str()
+
+
+def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess(*arguments(), "-v")
+    assert result.ret == 0, text(result)
+    folder = pytester.path
+    found = results(folder)
+    assert len(found) == 2 * 2 * (2 + 1)
+    assert {run.status for run in found.values()} == {"ok"}
+    for name, run in found.items():
+        table = pq.read_table(folder / "comparison/runs" / name / "predictions.parquet")
+        assert table.column_names == ["example_id", "label", "probability"]
+        assert table.num_rows == 200
+        assert run.scores is not None
+        right = [(p >= 0.5) == (y == 1) for y, p in zip(*(table[c].to_pylist() for c in ("label", "probability")))]
+        assert run.scores.accuracy == pytest.approx(sum(right) / 200)
+    assert len({run.inputs_hash for run in found.values()}) == 1
+    shown = text(result)
+    assert "test_training[native-tests.fakes.Steady-lstm-seed0] PASSED" in shown
+    assert "test_timing[tests.fakes.Other-rnn-train_step] PASSED" in shown
+    for name in ("report.md", "comparison.json", "manifest.json", "timings.json"):
+        assert (folder / "comparison" / name).is_file()
+    assert str(folder / "comparison" / "report.md") in shown
+    assert re.search(r"accuracy.*\n(.*\n)*.*tests\.fakes:Steady", shown)
+
+
+def test_finished_runs_are_not_run_again_until_something_changes(pytester: pytest.Pytester) -> None:
+    once = (*arguments(), "-k", "seed0 and rnn")
+    assert pytester.runpytest_subprocess(*once).ret == 0
+    before = {path: path.stat().st_mtime_ns for path in pytester.path.glob("comparison/runs/*/result.json")}
+    assert len(before) == 4
+    again = pytester.runpytest_subprocess(*once)
+    assert again.ret == 0
+    assert text(again).count("already on disk") == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    changed = pytester.runpytest_subprocess(*once, "--crosscheck-set", "training.learning_rate=2e-3")
+    assert changed.ret == 0
+    assert "already on disk" not in text(changed)
+    # What was replaced isn't lost: asking for it again brings it back.
+    back = pytester.runpytest_subprocess(*once)
+    assert text(back).count("already on disk") == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
+    ids = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q").stdout.lines
+    assert not (pytester.path / "comparison").exists()
+    trainings = [line for line in ids if "test_training[" in line]
+    assert len(trainings) == 12
+    named = "test_training[matched-tests.fakes.Other-lstm-seed0]"
+    for selected in (["-k", "matched and Other and lstm"], [named], [f"::{named}"], [next(i for i in ids if named in i)]):
+        result = pytester.runpytest_subprocess(*arguments(), *selected)
+        assert result.ret == 0, text(result)
+        result.assert_outcomes(passed=1, deselected=result.parseoutcomes().get("deselected", 0))
+        assert list(results(pytester.path)) == ["matched-tests.fakes.Other-lstm-seed0"]
+    by_marker = pytester.runpytest_subprocess(*arguments(), "-m", "matched", "--collect-only", "-q").stdout.lines
+    assert len([line for line in by_marker if "test_" in line and "[" in line]) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--crosscheck-protocol", "fast"], r"Unknown protocol 'fast'.*imdb, quick"),
+        (["--crosscheck-backends", "torch"], r"Unknown backend 'torch'.*keras-tensorflow, pytorch"),
+        (["--crosscheck-models", "gpt"], r"Unknown model 'gpt'.*lstm, rnn"),
+        (["--crosscheck-divisions", "naive"], r"Unknown division 'naive'.*matched, native"),
+        (["--crosscheck-dataset", "mnist"], r"Unknown dataset 'mnist'.*reviews"),
+        (["--crosscheck-device", "tpu"], r"Unknown device 'tpu'.*auto, cpu, cuda"),
+        (["--crosscheck-seeds", "0"], r"seeds\.native"),
+        (["--crosscheck-seeds", "a,b"], r"seeds"),
+        (["--crosscheck-jobs", "-1"], r"workers\.jobs.*greater than or equal to 0"),
+        (["--crosscheck-set", "training.epoch=1"], r"unknown key 'training\.epoch'.*epochs"),
+        (["--crosscheck-set", "data.test_examples=1000000"], r"1000000|1,000,000"),
+        (["--crosscheck-backends", "tests.fakes:Unfinished"], r"does not implement"),
+        (["some_file.py"], r"--benchmark runs the comparison instead of test files, got 'some_file.py'"),
+        (["-p", "no:benchmark"], r"needs the plugin pytest-benchmark"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_4(
+    pytester: pytest.Pytester, options: list[str], sentence: str
+) -> None:
+    result = pytester.runpytest_subprocess("--benchmark", "-p", "no:cacheprovider", *options)
+    shown = text(result)
+    assert result.ret == 4, shown
+    assert re.search(sentence, shown), shown
+    assert "Traceback" not in shown
+    assert not list(pytester.path.glob("comparison/runs/*"))
+
+
+def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the_others_go_on(
+    pytester: pytest.Pytester,
+) -> None:
+    result = pytester.runpytest_subprocess(*arguments("tests.fakes:Absent,tests.fakes:Steady"), "-k", "seed0")
+    assert result.ret == 0, text(result)
+    result.assert_outcomes(passed=4, skipped=4, deselected=10)
+    assert "pip install 'rnn-crosscheck[nobody]'" in text(result)
+    statuses = {name: run.status for name, run in results(pytester.path).items()}
+    assert sorted(statuses.values()) == ["ok"] * 4 + ["unavailable"] * 4
+    assert "pip install 'rnn-crosscheck[nobody]'" in (pytester.path / "comparison/report.md").read_text()
+
+
+def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*arguments("tests.fakes:Steady,tests.fakes:Dying"), "-k", "rnn and matched")
+    first = pytester.runpytest_subprocess(*options)
+    assert first.ret == 1
+    first.assert_outcomes(passed=1, failed=1, deselected=first.parseoutcomes()["deselected"])
+    assert "killed by SIGKILL" in text(first)
+    assert "about to die" in text(first)  # the end of the worker's log
+    assert "Traceback" not in text(first)
+    dead = results(pytester.path)["matched-tests.fakes.Dying-rnn-seed0"]
+    assert dead.status == "failed"
+    assert dead.failure is not None
+    assert dead.failure.signal == "SIGKILL"
+    assert "SIGKILL" in (pytester.path / "comparison/report.md").read_text()
+    monkeypatch.setenv("CROSSCHECK_TEST_LIVE", "1")
+    second = pytester.runpytest_subprocess(*options)
+    assert second.ret == 0
+    assert text(second).count(": started") == 1
+    assert "matched-tests.fakes.Dying-rnn-seed0: started" in text(second)
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("Raising", "RuntimeError: the gradient exploded"),
+        ("Hanging", "said nothing for 3 s"),
+        ("Wide", r"predict must return float32 \(100,\), got float32 \(100, 1\)"),
+        ("Unsure", r"predict must return probabilities in \[0, 1\], got values from nan"),
+    ],
+)
+def test_a_backend_that_fails_leaves_a_record_with_the_reason(
+    pytester: pytest.Pytester, backend: str, reason: str
+) -> None:
+    result = pytester.runpytest_subprocess(
+        *arguments(f"tests.fakes:{backend}", sets=(*SMALL, "workers.stall_seconds=3")), "-k", "rnn and matched"
+    )
+    assert result.ret == 1
+    assert re.search(reason, text(result)), text(result)
+    (run,) = results(pytester.path).values()
+    assert run.failure is not None
+    assert re.search(reason, run.failure.reason)
+
+
+def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_process(pytester: pytest.Pytester) -> None:
+    command = [sys.executable, "-m", "pytest", *arguments("tests.fakes:Slow"), "--crosscheck-jobs", "1"]
+    process = subprocess.Popen(
+        command, cwd=pytester.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not results(pytester.path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)  # the next run is under way
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, output
+    assert "finished runs are kept" in output
+    kept = results(pytester.path)
+    assert kept
+    assert {run.status for run in kept.values()} == {"ok"}
+    runs = pytester.path / "comparison" / "runs"
+    assert sorted(path.name for path in runs.iterdir()) == sorted(kept)
+    workers = [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_worker_in(path, pytester.path)
+    ]
+    assert workers == []
+
+
+def _is_worker_in(cmdline: Path, folder: Path) -> bool:
+    try:
+        return b"harness.worker" in cmdline.read_bytes() and Path(os.readlink(cmdline.parent / "cwd")) == folder
+    except OSError:
+        return False
+
+
+def test_timings_are_entries_of_pytest_benchmark_with_the_recorded_rounds(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess(*arguments(), "-k", "rnn and (train_step or seed0)", "--benchmark-json=b.json")
+    assert result.ret == 0, text(result)
+    entries = {entry["name"]: entry for entry in json.loads((pytester.path / "b.json").read_text())["benchmarks"]}
+    timings = read_record(pytester.path / "comparison" / "timings.json", TimingResults)
+    assert len(timings.records) == 2
+    for record in timings.records:
+        entry = entries[f"test_timing[{record.backend.replace(':', '.')}-rnn-train_step]"]
+        assert entry["stats"]["data"] == [ns / 1e9 for ns in record.rounds_ns]
+        assert entry["group"] == "rnn train_step"
+        assert entry["extra_info"]["backend"] == record.backend
+    for name, run in results(pytester.path).items():
+        assert entries[f"test_training[{name}]"]["stats"]["data"] == [epoch.seconds for epoch in run.history]
+    baseline = [record for record in timings.records if record.baseline]
+    assert [record.backend for record in baseline] == ["tests.fakes:Steady"]
+    assert len(baseline[0].again_ns) == len(baseline[0].rounds_ns) == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "outcome"),
+    [("--benchmark-only", "passed"), ("--benchmark-disable", "passed"), ("--benchmark-skip", "skipped")],
+)
+def test_options_of_pytest_benchmark_keep_their_meaning(pytester: pytest.Pytester, option: str, outcome: str) -> None:
+    result = pytester.runpytest_subprocess(*arguments(), "-k", "rnn and (train_step or matched)", option)
+    outcomes = result.parseoutcomes()
+    assert outcomes.get(outcome) == 4, text(result)
+
+
+def test_ini_values_stand_for_options(pytester: pytest.Pytester) -> None:
+    lines = "".join(f"    {value}\n" for value in SMALL)
+    pytester.makeini(
+        "[pytest]\ncrosscheck_backends = tests.fakes:Steady\ncrosscheck_models = rnn\ncrosscheck_seeds = 3,4\n"
+        f"crosscheck_output = there\ncrosscheck_set =\n{lines}"
+    )
+    result = pytester.runpytest_subprocess("--benchmark", "-k", "native and seed4")
+    assert result.ret == 0, text(result)
+    manifest = read_record(pytester.path / "there" / "manifest.json", Manifest)
+    assert sorted(manifest.runs) == sorted(
+        f"{division}-tests.fakes.Steady-rnn-seed{seed}" for division in ("native", "matched") for seed in (3, 4)
+    )
+
+
+def test_a_project_with_packages_of_the_same_names_is_no_obstacle(
+    pytester: pytest.Pytester,
+) -> None:
+    for name in ("harness", "reports", "backends"):
+        pytester.mkpydir(name)
+    pytester.makeconftest("import pytest")
+    # `python -m pytest` would put the current folder first, where nothing can be done about it; `pytest` doesn't.
+    script = Path(sys.executable).with_name("pytest")
+    result = pytester.run(script, *arguments("tests.fakes:Steady"), "-k", "rnn and matched")
+    assert result.ret == 0, text(result)
+
+
+def test_without_the_flag_nothing_is_collected_or_imported(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing_heavy_is_there():
+            heavy = {"tensorflow", "keras", "torch", "pandas", "pyarrow", "numpy", "pydantic", "harness.session"}
+            assert heavy & set(sys.modules) == set()
+            assert "harness.plugin" in sys.modules
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1)

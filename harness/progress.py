@@ -94,7 +94,8 @@ class PlainDisplay:
         """Seconds that the run still needs, if its next epochs take as long as those so far."""
         epochs = self._runs[progress.run_id].spec.training.epochs
         passed = time.monotonic() - self._since.get(progress.run_id, time.monotonic())
-        return passed / progress.content["epoch"] * (epochs - progress.content["epoch"])
+        done = int(progress.content["epoch"])
+        return passed / done * (epochs - done)
 
 
 def _epoch_line(progress: Progress, run: PlannedRun, left: float) -> str:
@@ -124,21 +125,20 @@ class RichDisplay:
         from rich.progress import (
             BarColumn,
             TextColumn,
-            TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.progress import (
             Progress as Bars,
         )
+        from rich.table import Column
 
         self._runs = runs
         self._since: dict[str, float] = {}
         self._tasks: dict[str, Any] = {}
         self._columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         self._bars = Bars(
@@ -163,12 +163,12 @@ class RichDisplay:
             detail = content["stage"]
             if detail == "train":
                 part = content["batch"] / content["batches"]
-                detail = f"epoch {content['epoch']}/{epochs} batch {content['batch']}/{content['batches']}"
+                detail = f"epoch {content['epoch']}/{epochs} {content['batch']}/{content['batches']}"
                 self._bars.update(self._tasks[run_id], completed=content["epoch"] - 1 + part)
             previous = self._bars.tasks[self._bars.task_ids.index(self._tasks[run_id])].fields.get("loss", "")
             self._bars.update(self._tasks[run_id], detail=f"{detail}{previous}")
         elif progress.event == "epoch" and run_id in self._tasks:
-            loss = f", loss {content['train_loss']:.4f}, validation {content['valid_accuracy']:.1%}"
+            loss = f", loss {content['train_loss']:.3f}, valid {content['valid_accuracy']:.1%}"
             self._bars.update(self._tasks[run_id], completed=content["epoch"], loss=loss)
         elif progress.event == "end":
             if run_id in self._tasks:

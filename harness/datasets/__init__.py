@@ -1,0 +1,47 @@
+"""Datasets by name. A loader is imported when its dataset is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from harness.datasets.dataset import Dataset
+
+#: name -> module:function; the function takes the user's file or folder and the cache folder, None for neither
+_LOADERS = {"reviews": "harness.datasets.reviews:load"}
+
+
+def names() -> tuple[str, ...]:
+    """Names of the datasets that can be loaded."""
+    return tuple(sorted(_LOADERS))
+
+
+def load(name: str, *, data: Path | None = None, cache: Path | None = None) -> Dataset:
+    """Load a dataset, encoded, from the cache or from its source.
+
+    Parameters
+    ----------
+    name
+        One of `names`.
+    data
+        File or folder of the user's, for a loader that reads one.
+    cache
+        Folder of the cache; None for ``$CROSSCHECK_CACHE``, else the platform's place for caches.
+
+    Raises
+    ------
+    UsageError
+        There is no such dataset, or it doesn't take `data`.
+    DataError
+        The source is missing or isn't what it should be.
+    """
+    if name not in _LOADERS:
+        raise unknown("dataset", name, _LOADERS)
+    module, _, function = _LOADERS[name].partition(":")
+    loader: Callable[[Path | None, Path | None], Dataset] = getattr(importlib.import_module(module), function)
+    return loader(data, cache)

@@ -1,0 +1,111 @@
+"""A cache of encoded datasets, addressed by what they were made from.
+
+A folder is named after the loader and a hash of the source's digest, the loader and `VERSION`, so a source that
+changes is another entry, never a stale one. It is built beside its place and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from harness.datasets.dataset import FORMAT, Corpus, Dataset, write
+from harness.errors import DataError
+
+#: raised whenever the same source would be read, split or encoded in another way
+VERSION = 1
+
+VARIABLE = "CROSSCHECK_CACHE"
+
+_ATTEMPTS = 3
+
+
+def default_folder() -> Path:
+    """Folder of the cache: ``$CROSSCHECK_CACHE``, else the platform's place for caches."""
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else Path(platformdirs.user_cache_dir("rnn-crosscheck"))
+
+
+def key(digest: str, loader: str) -> str:
+    """Hash of everything that an encoded dataset is made from, given the digest of its source."""
+    return hashlib.sha256(f"{loader}\n{digest}\n{VERSION}.{FORMAT}".encode()).hexdigest()
+
+
+def cached(loader: str, digest: str, read: Callable[[], Corpus], folder: Path | None = None) -> Dataset:
+    """Open the encoded dataset from the cache, or read, encode and keep it.
+
+    Parameters
+    ----------
+    loader
+        Name of the loader, a plain word.
+    digest
+        Digest of the source: of everything that `read` depends on.
+    read
+        Reads the source; called when the cache has no whole entry.
+    folder
+        Of the cache; None for the default.
+
+    Raises
+    ------
+    DataError
+        The source isn't as it should be, or the cache can't be written.
+    """
+    folder = default_folder() if folder is None else folder
+    entry = folder.absolute() / f"{loader}-{key(digest, loader)[:32]}"
+    for _ in range(_ATTEMPTS):
+        try:
+            return _verified(entry)
+        except DataError:
+            # Missing or damaged; both are mended by building it.
+            pass
+        try:
+            _build(entry, read)
+        except OSError as error:
+            raise DataError(
+                f"The encoded dataset can't be written to the cache folder {folder}: {error}; set {VARIABLE} to a "
+                "folder that has room and can be written."
+            ) from error
+    return _verified(entry)
+
+
+def _verified(entry: Path) -> Dataset:
+    dataset = Dataset.open(entry)
+    # Tens of milliseconds, and a comparison never trains on bits that have rotted.
+    dataset.verify()
+    return dataset
+
+
+def _build(entry: Path, read: Callable[[], Corpus]) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-"))
+    try:
+        scratch.chmod(0o755)
+        write(read(), scratch)
+        _install(scratch, entry)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _install(scratch: Path, entry: Path) -> None:
+    """Move a whole folder into place; give way to another process that was quicker."""
+    if entry.exists():
+        try:
+            _verified(entry)
+        except DataError:
+            aside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-old-"))
+            os.replace(entry, aside / entry.name)
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            return
+    try:
+        os.replace(scratch, entry)
+    except OSError:
+        # Another process put its own there since; the caller looks at what it finds.
+        if not entry.exists():
+            raise

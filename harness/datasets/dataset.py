@@ -1,0 +1,437 @@
+"""Datasets: what a loader reads (`Corpus`), and its encoded form in a folder (`Dataset`).
+
+Layout of the folder::
+
+    tokens.npy    int32 (total,)      full ids, each example with its start token
+    offsets.npy   int64 (n + 1,)      example i is tokens[offsets[i]:offsets[i + 1]]
+    labels.npy    int8 (n,)           0 or 1
+    splits.npy    int8 (n,)           position in SPLITS
+    words.txt     words by rank, one a line
+    texts.arrow   example_id and text, one row an example
+    meta.json     name, source, fingerprint, size and hash of each file; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.datasets import text
+from harness.errors import DataError
+from harness.results import write_json
+
+FORMAT = 1
+
+SplitName = Literal["train", "valid", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+_ARRAYS = {"tokens": np.int32, "offsets": np.int64, "labels": np.int8, "splits": np.int8}
+_FILES = (*(f"{array}.npy" for array in _ARRAYS), "words.txt", "texts.arrow")
+_SPECIAL = {text.PAD: "<pad>", text.START: "<start>", text.OOV: "<oov>", 3: "<unused>"}
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Labelled texts as a loader read them, checked.
+
+    Attributes
+    ----------
+    name
+        Name of the dataset.
+    source
+        Where it comes from, in a sentence for the report.
+    texts
+        One text an example; the order of the rows of a split is the order of the split.
+    labels
+        0 or 1, int8 (n,).
+    example_ids
+        One unique name an example.
+    splits
+        ``train``, ``valid`` or ``test`` for each example; there need not be a ``valid``.
+
+    Raises
+    ------
+    DataError
+        A sentence that names the example or the split that isn't as it should be.
+    """
+
+    name: str
+    source: str
+    texts: Sequence[str]
+    labels: NDArray[np.int8]
+    example_ids: Sequence[str]
+    splits: Sequence[SplitName]
+
+    def __post_init__(self) -> None:
+        sizes = {
+            "texts": len(self.texts),
+            "labels": len(self.labels),
+            "example ids": len(self.example_ids),
+            "splits": len(self.splits),
+        }
+        if len(set(sizes.values())) > 1:
+            shown = ", ".join(f"{count} {what}" for what, count in sizes.items())
+            raise self._error(f"expected one of each for every example, got {shown}")
+        self._check_ids()
+        self._check_texts()
+        self._check_labels()
+        self._check_splits()
+
+    def _error(self, problem: str) -> DataError:
+        return DataError(f"Dataset {self.name!r}: {problem}.")
+
+    def _check_ids(self) -> None:
+        seen: set[str] = set()
+        for example_id in self.example_ids:
+            if not example_id or "\n" in example_id or not _is_unicode(example_id):
+                raise self._error(f"an example id is one line of text, got {example_id!r}")
+            if example_id in seen:
+                raise self._error(f"example ids must be unique, got {example_id!r} twice")
+            seen.add(example_id)
+
+    def _check_texts(self) -> None:
+        for example_id, content in zip(self.example_ids, self.texts, strict=True):
+            if not _is_unicode(content):
+                raise self._error(f"the text of {example_id!r} isn't valid Unicode (it has a lone surrogate)")
+
+    def _check_labels(self) -> None:
+        labels = np.asarray(self.labels)
+        wrong = np.flatnonzero((labels != 0) & (labels != 1))
+        if len(wrong):
+            example_id = self.example_ids[int(wrong[0])]
+            raise self._error(f"labels are 0 or 1, got {labels[wrong[0]]!s} for {example_id!r}")
+        object.__setattr__(self, "labels", labels.astype(np.int8))
+
+    def _check_splits(self) -> None:
+        present: dict[str, set[int]] = {}
+        for example_id, split, label in zip(self.example_ids, self.splits, self.labels.tolist(), strict=True):
+            if split not in SPLITS:
+                raise self._error(f"a split is one of {', '.join(SPLITS)}, got {split!r} for {example_id!r}")
+            present.setdefault(split, set()).add(label)
+        for required in ("train", "test"):
+            if required not in present:
+                raise self._error(f"there is no example in the split {required!r}, which is needed")
+        for name, classes in present.items():
+            if len(classes) < 2:
+                raise self._error(
+                    f"every split needs examples of both classes, but all of {name!r} have the label {classes.pop()}"
+                )
+
+
+def _is_unicode(content: str) -> bool:
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- on disk ------------------------------------------------------------------------------------------------
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+class _Meta(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    name: str
+    source: str
+    fingerprint: str
+    files: dict[str, _File]
+
+
+def write(corpus: Corpus, folder: Path) -> None:
+    """Encode a corpus into an existing folder.
+
+    Raises
+    ------
+    DataError
+        An example has no word; the sentence names it.
+    """
+    codes = np.array([SPLITS.index(split) for split in corpus.splits], np.int8)
+    encoded = text.encode(corpus.texts, codes == SPLITS.index("train"))
+    empty = np.flatnonzero(np.diff(encoded.offsets) == 1)
+    if len(empty):
+        example_id = corpus.example_ids[int(empty[0])]
+        raise DataError(
+            f"Dataset {corpus.name!r}: the text of {example_id!r} has no word, so there is nothing to classify "
+            f"({len(empty)} such text{'s' if len(empty) > 1 else ''}); leave it out."
+        )
+    arrays: dict[str, NDArray[Any]] = {
+        "tokens": encoded.tokens,
+        "offsets": encoded.offsets,
+        "labels": corpus.labels,
+        "splits": codes,
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    words = "\n".join(encoded.words).encode()
+    (folder / "words.txt").write_bytes(words)
+    _write_texts(corpus, folder / "texts.arrow")
+
+    parts = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data for name, array in arrays.items()}
+    meta = _Meta(
+        format=FORMAT,
+        name=corpus.name,
+        source=corpus.source,
+        fingerprint=_fingerprint(
+            {"name": corpus.name.encode(), "ids": "\n".join(corpus.example_ids).encode(), "words": words, **parts}
+        ),
+        files={name: _describe(folder / name) for name in _FILES},
+    )
+    write_json(folder / "meta.json", meta)
+
+
+def _write_texts(corpus: Corpus, path: Path) -> None:
+    import pyarrow as pa
+
+    batch = pa.record_batch(
+        {
+            "example_id": pa.array(corpus.example_ids, pa.large_string()),
+            "text": pa.array(corpus.texts, pa.large_string()),
+        }
+    )
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _fingerprint(parts: Mapping[str, bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        content = memoryview(parts[name])
+        # The name and size before each part: no two datasets run together into the same bytes.
+        digest.update(f"{name} {content.nbytes}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _describe(path: Path) -> _File:
+    with path.open("rb") as file:
+        return _File(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+class Dataset:
+    """An encoded dataset, opened from its folder; what it holds is read when it is asked for.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    name, source
+        As the loader gave them.
+    fingerprint
+        SHA-256 over everything that defines the dataset: name, example ids, labels, splits, tokens, offsets
+        and the words of the vocabulary.
+    tokens
+        Full ids of all examples, int32 (total,), memory-mapped and read-only.
+    offsets
+        Example i is ``tokens[offsets[i]:offsets[i + 1]]``, int64 (n + 1,).
+    labels
+        0 or 1, int8 (n,).
+    splits
+        The splits there are, in the order train, valid, test.
+    """
+
+    def __init__(self, path: Path, meta: _Meta, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.path = path
+        self.name = meta.name
+        self.source = meta.source
+        self.fingerprint = meta.fingerprint
+        self._files = meta.files
+        self.tokens: NDArray[np.int32] = arrays["tokens"]
+        self.offsets: NDArray[np.int64] = arrays["offsets"]
+        self.labels: NDArray[np.int8] = arrays["labels"]
+        rows = {name: np.flatnonzero(arrays["splits"] == code) for code, name in enumerate(SPLITS)}
+        self.splits: Mapping[str, Split] = MappingProxyType(
+            {name: Split(self, name, of_split) for name, of_split in rows.items() if len(of_split)}
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """Open the folder of an encoded dataset.
+
+        Sizes and shapes are checked, contents aren't (see `verify`): a worker opens what was just checked.
+
+        Raises
+        ------
+        DataError
+            The folder is missing, damaged or of another version.
+        """
+        meta = _read_meta(path)
+        for name, expected in meta.files.items():
+            found = (path / name).stat().st_size if (path / name).is_file() else None
+            if found is None:
+                raise _damaged(path, f"{name} is missing")
+            if found != expected.bytes:
+                raise _damaged(path, f"{name} has {found} bytes, expected {expected.bytes}")
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, dtype in _ARRAYS.items():
+            try:
+                mapped = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise _damaged(path, f"{name}.npy can't be read ({error})") from None
+            if mapped.dtype != dtype or mapped.ndim != 1:
+                raise _damaged(path, f"{name}.npy holds {mapped.dtype} {mapped.shape}, expected {dtype.__name__} (n,)")
+            # A slice of a np.memmap costs ten times that of a plain array over the same memory.
+            arrays[name] = mapped.view(np.ndarray)
+        offsets, labels = arrays["offsets"], arrays["labels"]
+        if len(offsets) != len(labels) + 1 or len(arrays["splits"]) != len(labels):
+            raise _damaged(path, "its arrays don't have the same number of examples")
+        if offsets[0] != 0 or offsets[-1] != len(arrays["tokens"]) or np.any(np.diff(offsets) < 2):
+            raise _damaged(path, "offsets.npy doesn't fit tokens.npy")
+        return cls(path, meta, arrays)
+
+    def verify(self) -> None:
+        """Hash every file and compare with what was written.
+
+        Raises
+        ------
+        DataError
+            A file was changed; the sentence names it.
+        """
+        for name, expected in self._files.items():
+            try:
+                found = _describe(self.path / name)
+            except OSError as error:
+                raise _damaged(self.path, f"{name} can't be read ({error})") from None
+            if found != expected:
+                raise _damaged(self.path, f"{name} isn't what was written")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
+        return f"<Dataset {self.name!r}: {sizes}>"
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Words of the training split by rank; ``words[r - 1]`` has the id r + 3."""
+        return (self.path / "words.txt").read_bytes().decode().split("\n")
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Give the words of token ids; ``<pad>``, ``<start>`` and ``<oov>`` for the special ones.
+
+        Raises
+        ------
+        ValueError
+            An id is negative or beyond the words of the training split.
+        """
+        words: list[str] = []
+        for token in ids:
+            if token in _SPECIAL:
+                words.append(_SPECIAL[token])
+            elif text.FIRST_WORD <= token < text.FIRST_WORD + len(self.words):
+                words.append(self.words[token - text.FIRST_WORD])
+            else:
+                raise ValueError(
+                    f"Token id {token} isn't in the vocabulary of {self.name!r}, whose ids run from 0 to "
+                    f"{text.FIRST_WORD + len(self.words) - 1}."
+                )
+        return words
+
+    def strings(self, column: Literal["example_id", "text"], rows: NDArray[np.int64]) -> list[str]:
+        """Read the example ids or texts of `rows`, (m,)."""
+        values: list[str] = self._table[column].take(rows).to_pylist()
+        return values
+
+    @cached_property
+    def _table(self) -> Any:  # noqa: ANN401 - a pyarrow.Table, whose library is imported only when it is read
+        import pyarrow as pa
+
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(self.path / "texts.arrow"))).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _damaged(self.path, f"texts.arrow can't be read ({error})") from None
+        if table.num_rows != len(self):
+            raise _damaged(self.path, f"texts.arrow has {table.num_rows} examples, expected {len(self)}")
+        return table
+
+
+def _read_meta(path: Path) -> _Meta:
+    try:
+        content = (path / "meta.json").read_bytes()
+    except OSError:
+        raise DataError(f"There is no encoded dataset in {path}: it has no meta.json that can be read.") from None
+    try:
+        meta = _Meta.model_validate_json(content)
+    except ValidationError:
+        raise _damaged(path, "meta.json isn't what was written") from None
+    if meta.format != FORMAT:
+        raise _damaged(path, f"it has format {meta.format}, expected {FORMAT}")
+    if set(meta.files) != set(_FILES):
+        raise _damaged(path, f"meta.json lists {', '.join(sorted(meta.files)) or 'no files'}")
+    return meta
+
+
+def _damaged(path: Path, problem: str) -> DataError:
+    return DataError(
+        f"The encoded dataset in {path} can't be used: {problem}; delete the folder, and the next run builds it again."
+    )
+
+
+class Split:
+    """One split of a dataset. Rows count within the split, in its order.
+
+    Attributes
+    ----------
+    name
+        ``train``, ``valid`` or ``test``.
+    rows
+        Rows of the dataset that make up the split, int64 (n,).
+    """
+
+    def __init__(self, dataset: Dataset, name: str, rows: NDArray[np.int64]) -> None:
+        self._dataset = dataset
+        self.name = name
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"<Split {self.name!r} of {self._dataset.name!r}: {len(self)} examples>"
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels 0 or 1, (n,)."""
+        return self._dataset.labels[self.rows]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example with its start token, uncut, (n,)."""
+        return self._dataset.offsets[self.rows + 1] - self._dataset.offsets[self.rows]
+
+    @cached_property
+    def example_ids(self) -> list[str]:
+        """Names of the examples, n of them."""
+        return self._dataset.strings("example_id", self.rows)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts as the loader read them, n of them."""
+        return self._dataset.strings("text", self.rows)
+
+    def tokens_of(self, row: int) -> NDArray[np.int32]:
+        """Full ids of one example with its start token, neither cut nor padded."""
+        start, end = self._dataset.offsets[self.rows[row]], self._dataset.offsets[self.rows[row] + 1]
+        return self._dataset.tokens[start:end]
+
+    def padded(self, rows: NDArray[np.int64], length: int, vocabulary: int) -> NDArray[np.int32]:
+        """Token ids of `rows`, int32 (len(rows), length): cut in front, padded in front."""
+        return text.pad(self._dataset.tokens, self._dataset.offsets, self.rows[rows], length, vocabulary)

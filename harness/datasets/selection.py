@@ -1,0 +1,232 @@
+"""The part of a dataset that a protocol uses, and what there is to say about it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets import text
+from harness.datasets.dataset import Dataset, Split
+from harness.errors import UsageError
+from harness.protocol import DataSpec
+from harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
+
+#: examples that are padded at once when figures are taken of a whole block
+_CHUNK = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Examples of one split that a protocol uses.
+
+    Attributes
+    ----------
+    split
+        Where they come from.
+    rows
+        Which of its rows, in order, int64 (n,).
+    """
+
+    split: Split
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels 0 or 1, (n,)."""
+        return self.split.labels[self.rows]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example with its start token, uncut, (n,)."""
+        return self.split.lengths[self.rows]
+
+    @cached_property
+    def example_ids(self) -> list[str]:
+        """Names of the examples, n of them."""
+        return [self.split.example_ids[row] for row in self.rows.tolist()]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts of the examples, n of them."""
+        return [self.split.texts[row] for row in self.rows.tolist()]
+
+    def padded(self, length: int, vocabulary: int) -> NDArray[np.int32]:
+        """Token ids of the whole block, int32 (n, length)."""
+        return self.split.padded(self.rows, length, vocabulary)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a protocol trains on, validates on and tests on."""
+
+    train: Block
+    valid: Block
+    test: Block
+
+    def __iter__(self) -> Iterator[tuple[str, Block]]:
+        """Names and blocks, in the order train, valid, test."""
+        yield from (("train", self.train), ("valid", self.valid), ("test", self.test))
+
+
+def apply(dataset: Dataset, spec: DataSpec) -> Selection:
+    """Select what a protocol asks for.
+
+    A dataset without a validation split gives up the first `validation_fraction` of its training split, before
+    any shuffling. A limit takes the first examples of its block.
+
+    Raises
+    ------
+    UsageError
+        More examples are asked for than there are.
+    """
+    splits = dataset.splits
+    train, test = _all(splits["train"]), _all(splits["test"])
+    if "valid" in splits:
+        valid = _all(splits["valid"])
+    else:
+        # The training split has both classes, so two examples or more: one is left for each side.
+        cut = min(max(round(len(train) * spec.validation_fraction), 1), len(train) - 1)
+        valid, train = Block(train.split, train.rows[:cut]), Block(train.split, train.rows[cut:])
+    return Selection(
+        _first(dataset, train, "train_examples", spec.train_examples),
+        _first(dataset, valid, "valid_examples", spec.valid_examples),
+        _first(dataset, test, "test_examples", spec.test_examples),
+    )
+
+
+def _all(split: Split) -> Block:
+    return Block(split, np.arange(len(split), dtype=np.int64))
+
+
+def _first(dataset: Dataset, block: Block, key: str, limit: int) -> Block:
+    if limit > len(block):
+        what = {"train_examples": "training", "valid_examples": "validation", "test_examples": "testing"}[key]
+        raise UsageError(
+            f"data.{key} asks for {limit} examples, but the dataset {dataset.name!r} has {len(block)} for {what}; "
+            "ask for fewer, or for 0 to take all."
+        )
+    return Block(block.split, block.rows[:limit]) if limit else block
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+
+def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
+    """Sizes, balance, lengths, truncation and shares out of vocabulary, under the encoding of a protocol.
+
+    Lengths are those of single examples, with the start token and uncut. The shortest and the longest example
+    are taken over the three blocks together. The ids of an example that is shown are cut to the length and to
+    the vocabulary, but not padded.
+
+    Raises
+    ------
+    UsageError
+        More examples are asked for than there are.
+    """
+    selection = apply(dataset, spec)
+    blocks = [block for _, block in selection]
+    shortest = min(blocks, key=lambda block: int(block.lengths.min()))
+    longest = max(blocks, key=lambda block: int(block.lengths.max()))
+    return DatasetFacts(
+        name=dataset.name,
+        source=dataset.source,
+        fingerprint=dataset.fingerprint,
+        distinct_words=len(dataset.words),
+        splits={name: _split_facts(block, spec) for name, block in selection},
+        shown=_example_facts(dataset, selection.test, 0, spec),
+        shortest=_example_facts(dataset, shortest, int(shortest.lengths.argmin()), spec),
+        longest_id=longest.example_ids[int(longest.lengths.argmax())],
+        longest_length=int(longest.lengths.max()),
+        inputs_hash=hash_inputs(
+            selection.test.example_ids,
+            selection.test.labels,
+            selection.test.padded(spec.length, spec.vocabulary),
+        ),
+    )
+
+
+def _split_facts(block: Block, spec: DataSpec) -> SplitFacts:
+    lengths = block.lengths
+    return SplitFacts(
+        examples=len(block),
+        positive=int(block.labels.sum()),
+        length_min=int(lengths.min()),
+        length_mean=float(lengths.mean()),
+        length_median=float(np.median(lengths)),
+        length_max=int(lengths.max()),
+        truncated_share=float((lengths > spec.length).mean()),
+        oov_share=float(_oov(block, spec).sum() / _kept(block, spec).sum()),
+    )
+
+
+def _kept(block: Block, spec: DataSpec) -> NDArray[np.int64]:
+    """Tokens of each example that the models see, the start token among them where it isn't cut, (n,)."""
+    return np.minimum(block.lengths, spec.length)
+
+
+def _oov(block: Block, spec: DataSpec) -> NDArray[np.int64]:
+    """Tokens out of vocabulary among those kept, (n,)."""
+    found = [
+        (block.split.padded(block.rows[start : start + _CHUNK], spec.length, spec.vocabulary) == text.OOV).sum(axis=1)
+        for start in range(0, len(block), _CHUNK)
+    ]
+    return np.concatenate(found)
+
+
+def _example_facts(dataset: Dataset, block: Block, position: int, spec: DataSpec) -> ExampleFacts:
+    row = block.rows[position : position + 1]
+    kept = min(int(block.lengths[position]), spec.length)
+    ids = block.split.padded(row, kept, spec.vocabulary)[0].tolist()
+    return ExampleFacts(
+        example_id=block.example_ids[position],
+        label=int(block.labels[position]),
+        ids=tuple(ids),
+        words=tuple(dataset.decode(ids)),
+    )
+
+
+def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
+    """Write the test examples as Parquet, whole or not at all.
+
+    Columns: example_id, label (int8), text, length (int32, tokens with the start token, uncut), oov_share
+    (float64, among the tokens kept), truncated (bool).
+
+    Raises
+    ------
+    UsageError
+        More examples are asked for than there are.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    block = apply(dataset, spec).test
+    table = pa.table(
+        {
+            "example_id": pa.array(block.example_ids, pa.string()),
+            "label": pa.array(block.labels, pa.int8()),
+            "text": pa.array(block.texts, pa.string()),
+            "length": pa.array(block.lengths.astype(np.int32), pa.int32()),
+            "oov_share": pa.array(_oov(block, spec) / _kept(block, spec), pa.float64()),
+            "truncated": pa.array(block.lengths > spec.length, pa.bool_()),
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    try:
+        pq.write_table(table, name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

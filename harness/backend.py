@@ -14,13 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.batches import Batches
-from harness.errors import ContractError, UsageError
+from harness.errors import ContractError, CrosscheckError, UsageError
 from harness.protocol import ModelSpec, TrainingSpec
 from harness.weights import Weights
 
@@ -218,6 +218,45 @@ def check_contract(name: str, found: object) -> None:
                 f"Backend {name!r}: {found.__name__}.{method} takes ({', '.join(got)}), "
                 f"the contract asks for ({', '.join(want)})."
             )
+
+
+def check_batch(where: str, model: ModelSpec, tokens: object, labels: object = None) -> None:
+    """Refuse a batch that isn't tokens int32 (n, length) and, where labels are given, labels float32 (n,), n > 0.
+
+    Raises
+    ------
+    ContractError
+        One sentence; `where` names the backend and the method.
+    """
+    rows = len(tokens) if isinstance(tokens, np.ndarray) and tokens.ndim else 0
+    _check_array(where, "tokens", tokens, np.dtype(np.int32), (rows, model.length), f"(n, {model.length})")
+    if labels is not None:
+        _check_array(where, "labels", labels, np.dtype(np.float32), (rows,), f"({rows},)")
+        if rows == 0:
+            raise ContractError(f"{where}: expected a batch of at least one example, got none.")
+
+
+def _check_array(
+    where: str, name: str, values: object, dtype: np.dtype[Any], shape: tuple[int, ...], shown: str
+) -> None:
+    if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
+        got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ContractError(f"{where}: expected {name} as {dtype} {shown}, got {got}.")
+
+
+def check_device(backend: Backend, device: str) -> None:
+    """Refuse a device that the backend can't use here.
+
+    Raises
+    ------
+    CrosscheckError
+        One sentence that lists the devices there are.
+    """
+    devices = backend.devices()
+    if device not in devices:
+        raise CrosscheckError(
+            f"Backend {backend.name!r} can't use the device {device!r} here; it can use: {', '.join(devices)}."
+        )
 
 
 def _methods(record: type) -> Iterator[tuple[str, Callable[..., object]]]:

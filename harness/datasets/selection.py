@@ -198,7 +198,7 @@ def _example_facts(dataset: Dataset, block: Block, position: int, spec: DataSpec
 def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
     """Write the test examples as Parquet, whole or not at all.
 
-    Columns: example_id, label (int8), text, length (int32, tokens with the start token, uncut), oov_share
+    Columns: example_id, label (int8), text, length (int32, tokens with the start token, uncut), oov
     (float64, among the tokens kept), truncated (bool).
 
     Raises
@@ -216,7 +216,7 @@ def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
             "label": pa.array(block.labels, pa.int8()),
             "text": pa.array(block.texts, pa.string()),
             "length": pa.array(block.lengths.astype(np.int32), pa.int32()),
-            "oov_share": pa.array(_oov(block, spec) / _kept(block, spec), pa.float64()),
+            "oov": pa.array(_oov(block, spec) / _kept(block, spec), pa.float64()),
             "truncated": pa.array(block.lengths > spec.length, pa.bool_()),
         }
     )

@@ -124,13 +124,13 @@ def test_the_test_table_holds_each_example_with_its_own_text(tiny: Dataset, tmp_
     path = tmp_path / "new" / "test.parquet"
     write_test_table(tiny, spec(), path)
     table = pd.read_parquet(path)
-    assert list(table.columns) == ["example_id", "label", "text", "length", "oov_share", "truncated"]
+    assert list(table.columns) == ["example_id", "label", "text", "length", "oov", "truncated"]
     assert table["example_id"].tolist() == ["tiny-7", "tiny-8", "tiny-9"]
     assert table["label"].tolist() == [0, 1, 0]
     assert table["text"].tolist() == list(naive.TEXTS[7:])
     assert table["length"].tolist() == [10, 2, 3]
     assert table["truncated"].tolist() == [True, False, False]
-    assert table["oov_share"].iloc[0] == 1.0
+    assert table["oov"].iloc[0] == 1.0
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
 
 

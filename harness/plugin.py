@@ -1,6 +1,6 @@
 """The pytest plugin: options, and nothing else until ``--benchmark`` is given.
 
-Installed in any repository, this module is imported by every pytest session there, so it imports only pytest. With
+Installed in any repository, this module is imported by every pytest session there, so it imports nothing heavy. With
 ``--benchmark`` it hands over to `harness.session`. It is the one place in the harness that calls `reports`, and only
 at the end.
 """
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Only a name so far. A project's conftest may put a folder called `reports` in front of ours later on.
+import reports  # noqa: F401
 
 if TYPE_CHECKING:
     from harness.session import Summary

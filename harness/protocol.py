@@ -10,7 +10,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -24,6 +23,7 @@ Device = Literal["cpu", "cuda", "auto"]
 Cell = Literal["rnn", "lstm"]
 Operation = Literal["train_step", "predict_batch", "predict_one"]
 
+_PRESETS = Path(__file__).parent / "protocols"
 _NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
@@ -231,8 +231,7 @@ class RunSpec(_Frozen):
 
 def preset_names() -> tuple[str, ...]:
     """Names of the protocols that come with the installation."""
-    files = resources.files("harness").joinpath("protocols").iterdir()
-    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+    return tuple(sorted(file.stem for file in _PRESETS.glob("*.toml")))
 
 
 def load_protocol(source: str | Path, overrides: Iterable[str] = ()) -> Protocol:
@@ -283,7 +282,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]
             raise UsageError(f"The protocol file {where!r} can't be read: {error}.") from None
     elif source in preset_names():
         where = f"{source}.toml"
-        text = resources.files("harness").joinpath("protocols", where).read_text(encoding="utf-8")
+        text = (_PRESETS / where).read_text(encoding="utf-8")
     else:
         raise UsageError(
             f"Unknown protocol {source!r}; the valid ones are: {', '.join(preset_names())}, or the path of a "

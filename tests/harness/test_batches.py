@@ -53,9 +53,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_finished_batches_are_counted() -> None:
     seen: list[int] = []
-    parts = Batches(
-        Rows(10), np.arange(10), order=None, batch_size=4, length=3, vocabulary=50, on_batch=seen.append
-    )
+    parts = Batches(Rows(10), np.arange(10), order=None, batch_size=4, length=3, vocabulary=50, on_batch=seen.append)
     for _ in parts:
         parts.batch_done()
     assert seen == [1, 2, 3]

@@ -56,7 +56,9 @@ def test_a_newer_result_replaces_an_older_one_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no predictions", "no result", "half a result", "failed", "other format"])
+@pytest.mark.parametrize(
+    "damage", ["no folder", "no predictions", "no result", "half a result", "failed", "other format"]
+)
 def test_only_a_whole_result_counts_as_stored(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "run"
     if damage != "no folder":
@@ -80,9 +82,13 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     class Interrupt(BaseException):
         pass
 
-    with pytest.raises(Interrupt), new_folder(tmp_path / "run") as scratch:
-        (scratch / "half").write_text("x")
-        raise Interrupt
+    def write_half() -> None:
+        with new_folder(tmp_path / "run") as scratch:
+            (scratch / "half").write_text("x")
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        write_half()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TypeError):
         write_text(tmp_path / "file", 3)  # type: ignore[arg-type]

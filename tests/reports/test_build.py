@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.errors import ResultsError
+from reports.__main__ import main
+from reports.build import build, summary_tables
+from reports.load import load
+from tests.reports.folders import write_comparison
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_comparison(tmp_path / "comparison", failed=["matched-pytorch-rnn-seed1"])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    built = [folder / "report.md", folder / "comparison.json", *sorted((folder / "figures").iterdir())]
+    return {path.name: path.read_bytes() for path in built}
+
+
+def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
+    built = build(folder)
+    first = files(folder)
+    assert sorted(first) == ["accuracy.svg", "comparison.json", "learning.svg", "ratios.svg", "report.md"]
+    build(folder)
+    assert files(folder) == first
+    assert built.report == folder / "report.md"
+    assert len(built.accuracy) == 8
+    assert len(built.timings) == 8
+    assert [title for title, _ in built.summary] == ["accuracy", "timing"]
+    assert built.summary == summary_tables(load(folder))
+    leftovers = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_figures_that_no_longer_hold_go_away(folder: Path) -> None:
+    build(folder)
+    (folder / "timings.json").unlink()
+    build(folder)
+    assert "ratios.svg" not in files(folder)
+    assert "ratios.svg" not in (folder / "report.md").read_text()
+
+
+def test_every_figure_that_the_report_shows_is_there_and_is_svg(folder: Path) -> None:
+    build(folder)
+    report = (folder / "report.md").read_text()
+    for path in (folder / "figures").iterdir():
+        assert f"(figures/{path.name})" in report
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("svg")
+        assert b"dc:date" not in path.read_bytes()
+
+
+def test_the_json_says_what_the_report_says(folder: Path) -> None:
+    built = build(folder)
+    content = json.loads((folder / "comparison.json").read_text())
+    report = built.report.read_text()
+    for sentence in content["in_short"]:
+        assert f"- {sentence}\n" in report
+    assert [row["mean"] for row in content["accuracy"]] == pytest.approx(built.accuracy["mean"].tolist())
+    lost = next(row for row in content["runs"] if row["run_id"] == "matched-pytorch-rnn-seed1")
+    assert (lost["status"], lost["accuracy"]) == ("failed", None)
+    assert content["failures"]["matched-pytorch-rnn-seed1"]["signal"] == "SIGKILL"
+    assert len(content["pairs"]) == 21
+    assert content["manifest"]["command"].startswith("pytest --benchmark")
+    row = content["examples"][0]["rows"][0]
+    assert row["example_id"].startswith("example-")
+    assert isinstance(row["stable"], bool)
+
+
+def test_no_run_at_all_still_gives_a_report(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, seeds={"native": ()}, timed=False)
+    built = build(folder)
+    assert "nothing can be concluded" in built.report.read_text()
+    assert built.summary == []
+    assert list((folder / "figures").iterdir()) == []
+
+
+def test_runs_that_don_t_belong_together_leave_the_old_report_alone(folder: Path) -> None:
+    build(folder)
+    before = files(folder)
+    path = folder / "runs" / "native-pytorch-rnn-seed0" / "result.json"
+    path.write_text(path.read_text().replace("c0ffee", "decaff"))
+    with pytest.raises(ResultsError):
+        build(folder)
+    assert files(folder) == before
+
+
+def test_the_command_prints_the_path(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.md'}\n"
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("There is no ")
+    assert captured.err.count("\n") == 1
+
+
+def test_importing_reports_is_cheap() -> None:
+    code = "import sys, reports; print([m for m in ('pandas', 'matplotlib', 'numpy', 'pyarrow') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+    code = "import sys, reports.build; print('matplotlib' in sys.modules, 'tensorflow' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False False"

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.results import TimingResults
+from reports import tables
+from reports.answer import answer
+from reports.document import render
+from reports.findings import Findings, find
+from reports.load import Comparison, load
+from tests.reports.folders import protocol, write_comparison
+from tests.reports.rendering import kinds_of, tables_of, tokens_of
+
+FIGURES = {name: f"figures/{name}.svg" for name in ("accuracy", "learning", "ratios")}
+
+SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Examples", "Data, protocol, models, choices", "Every run",
+            "Environment"]  # fmt: skip
+
+#: what a statistical test can't show
+NEVER = re.compile(
+    r"equivalent|identical|the same (accuracy|result)|as accurate as|no difference between (?!the two\.)", re.I
+)
+
+
+@pytest.fixture(scope="module")
+def findings(comparison: Comparison) -> Findings:
+    return find(comparison)
+
+
+@pytest.fixture(scope="module")
+def report(comparison: Comparison, findings: Findings) -> str:
+    return render(comparison, findings, FIGURES)
+
+
+TABLES: dict[str, Callable[[Findings], str]] = {
+    "accuracy": tables.accuracy,
+    "backend_differences": tables.backend_differences,
+    "model_differences": tables.model_differences,
+    "loss": tables.loss,
+    "timings": tables.timings,
+    "training": tables.training,
+    "groups": tables.groups,
+    "pairs_backends": lambda findings: tables.pairs(findings, "backends"),
+    "pairs_models": lambda findings: tables.pairs(findings, "models"),
+    "pairs_seeds": lambda findings: tables.pairs(findings, "seeds"),
+    "split_examples": lambda findings: tables.split_examples(findings.examples[0]),
+    "mistakes": tables.mistakes,
+    "splits": tables.splits,
+    "layers": tables.layers,
+    "runs": tables.runs,
+    "environment": tables.environment,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_is_as_kept(name: str, findings: Findings, golden: Callable[[str, str], None]) -> None:
+    golden(f"{name}.md", TABLES[name](findings) + "\n")
+
+
+def test_the_report_is_as_kept(report: str, golden: Callable[[str, str], None]) -> None:
+    golden("report.md", report)
+
+
+def test_the_terminal_summary_is_as_kept(findings: Findings, golden: Callable[[str, str], None]) -> None:
+    shown = "\n\n".join(f"{title}\n{table}" for title, table in tables.terminal(findings))
+    golden("terminal.txt", shown + "\n")
+
+
+def test_answer_evidence_conditions_details(report: str) -> None:
+    assert re.findall("^## (.*)$", report, re.M) == SECTIONS
+
+
+def test_every_table_renders_with_its_rows_and_cells(report: str, findings: Findings) -> None:
+    found = tables_of(report)
+    for each in found:
+        assert len({len(row) for row in each.rows}) == 1
+    shapes = [(len(each.rows) - 1, len(each.rows[0])) for each in found]
+    examples = [(len(each.rows), 7) for each in findings.examples if len(each.rows)]
+    expected = [(4, 4), (4, 8), (4, 8), (8, 6), (8, 9), (8, 10), (15, 12), (7, 12), (7, 12), (7, 12), *examples]
+    assert shapes[: len(expected)] == expected
+    runs = next(each for each in found if each.rows[0][0] == "run")
+    assert [row[0] for row in runs.rows[1:]] == findings.runs.index.tolist()
+
+
+def test_no_review_reaches_the_renderer_as_markup(report: str) -> None:
+    tokens = tokens_of(report)
+    html = [token.content.strip() for token in tokens if token.type == "html_block"]
+    allowed = re.compile(r"<details>\n<summary>[^<>]*</summary>|</details>")
+    assert html
+    assert all(allowed.fullmatch(block) for block in html)
+    assert html.count("</details>") * 2 == len(html)
+    for token in tokens:
+        for child in token.children or []:
+            assert child.type != "html_inline"
+            if child.type == "image":
+                assert child.attrs["src"] in FIGURES.values()
+            if child.type == "link_open":
+                assert child.attrs["href"] == "#every-run"
+    assert {child for each in tables_of(report) for child in each.kinds} <= {
+        "text", "text_special", "strong_open", "strong_close"}  # fmt: skip
+    assert "bullet_list_open" in kinds_of(report)
+
+
+def test_figures_have_words_for_those_who_can_t_see_them(report: str) -> None:
+    images = [child for token in tokens_of(report) for child in token.children or [] if child.type == "image"]
+    assert len(images) == 3
+    assert all(len(image.content) > 60 for image in images)
+
+
+def test_bad_news_comes_first(findings: Findings) -> None:
+    first = answer(findings)[0]
+    assert "1 of 16 runs has no result" in first
+    assert "matched-pytorch-rnn-seed1" in first
+    assert 3 <= len(answer(findings)) <= 6
+
+
+def test_differences_carry_their_interval_and_seeds(findings: Findings) -> None:
+    said = " ".join(answer(findings))
+    row = findings.backends.iloc[0]
+    low, high = f"{100 * row['low']:.1f}", f"{100 * row['high']:.1f}"
+    assert f"keras-tensorflow was {100 * row['difference']:.1f} points more accurate** than pytorch" in said
+    assert f"(95 % interval {low} to {high}, 2 seeds each)" in said
+    assert "but the 95 % interval includes 0" in said
+    assert "the *reseeded floor*" in said
+
+
+def test_one_seed_concludes_nothing(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path, seeds={"native": (0,), "matched": (0,)}))
+    findings = find(comparison)
+    said = " ".join(answer(findings))
+    assert "With one seed nothing can be concluded" in said
+    assert "more accurate** than" not in said
+    assert "says nothing about other seeds" in said
+    assert "**" not in tables.accuracy(findings)
+    assert "one seed, so no floor" in said
+
+
+def test_a_large_p_is_never_read_as_alike(report: str, findings: Findings) -> None:
+    assert (findings.pairs["p_holm"] > 0.9).any()
+    assert not NEVER.search(report.replace("no difference between the two", ""))
+
+
+def test_runs_that_agree_completely_are_not_called_alike(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path, seeds={"native": (0, 1)}))
+    first = comparison.probabilities.iloc[:, 0]
+    twins = replace(comparison, probabilities=comparison.probabilities.apply(lambda column: first))
+    findings = find(twins)
+    said = " ".join(answer(findings))
+    assert "there is no interval" in said
+    assert not NEVER.search(render(twins, findings, {}).replace("no difference between the two", ""))
+
+
+ONE = {"native": (0,)}
+NAMES = [f"native-{backend}-{model}-seed0" for model in ("rnn", "lstm") for backend in ("keras-tensorflow", "pytorch")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"seeds": ONE, "missing": NAMES},
+        {"seeds": ONE, "failed": NAMES, "timed": False},
+        {"seeds": ONE, "unavailable": NAMES[1::2]},
+        {"backends": ("pytorch",)},
+        {"backends": ("pytorch",), "models": ("rnn",), "seeds": ONE, "timed": False},
+        {"models": ("lstm",)},
+        {"seeds": {"matched": (0, 1, 2)}},
+        {"seeds": {"native": ()}, "timed": False},
+        {"timed": False},
+        {"backends": ("a", "b", "c|d", "e"), "seeds": {"native": (0, 1, 2, 3, 4)}},
+    ],
+    ids=["no run", "all failed", "one backend missing", "one backend", "one run", "one model", "one division",
+         "nothing asked for", "no timings", "many"],
+)  # fmt: skip
+def test_whatever_there_is_gives_a_document(tmp_path: Path, arguments: dict[str, object]) -> None:
+    comparison = load(write_comparison(tmp_path, **arguments))  # type: ignore[arg-type]
+    findings = find(comparison)
+    source = render(comparison, findings, FIGURES)
+    for each in tables_of(source):
+        assert len({len(row) for row in each.rows}) == 1
+    assert "nan" not in re.findall(r"\w+", source.lower())
+    assert 1 <= len(answer(findings)) <= 6
+
+
+def test_an_unavailable_backend_comes_with_its_command(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path, seeds=ONE, unavailable=NAMES[1::2]))
+    source = render(comparison, find(comparison), {})
+    assert "pip install 'rnn-crosscheck\\[pytorch\\]'" in source
+    assert "2 of 4 runs have no result** (2 unavailable)" in source
+
+
+def test_backends_that_could_not_be_timed_are_named(comparison: Comparison) -> None:
+    lost = replace(comparison, timings=TimingResults(failures={"pytorch": "The worker was killed."}))
+    source = render(lost, find(lost), {})
+    assert "- **pytorch was not timed**: The worker was killed." in source
+    assert "Nothing was measured in turn" in source
+
+
+def test_the_source_experiment_is_named_under_its_protocol_only(tmp_path: Path, report: str) -> None:
+    imdb = load(write_comparison(tmp_path, of=protocol(name="imdb")))
+    source = render(imdb, find(imdb), FIGURES)
+    assert "Cross: the one seed" in source
+    assert "rnn 61.8 % and lstm 81.0 %" in source
+    assert "Cross:" not in report
+
+
+def test_many_pairs_fold_away_and_more_stay_in_the_json(tmp_path: Path) -> None:
+    many = load(write_comparison(tmp_path / "many", seeds={"native": range(5)}))
+    assert "(40 pairs)</summary>" in render(many, find(many), {})
+    more = load(write_comparison(tmp_path / "more", seeds={"native": range(10)}, backends=("a", "b", "c")))
+    source = render(more, find(more), {})
+    assert "single pairs are in `comparison.json`" in source
+    assert "### Across backends" not in source

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports.build import draw
+from reports.figures import _spread
+from reports.findings import find
+from reports.load import load
+from tests.reports.folders import protocol, write_comparison
+
+
+def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path))
+    for svg in draw(comparison, find(comparison)).values():
+        assert "#d55e00" in svg  # the second backend's, here the one that isn't the baseline
+        assert "fill: #ffffff" in svg  # an opaque ground, for dark pages
+
+
+def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
+    one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
+    assert sorted(draw(one, find(one))) == ["accuracy", "learning"]  # nothing to take a ratio with
+    names = tuple("abcdefgh")
+    many = load(write_comparison(tmp_path / "many", backends=names, of=protocol(name="imdb")))
+    assert sorted(draw(many, find(many))) == ["accuracy", "learning", "ratios"]
+
+
+def test_labels_move_apart_and_stay_in_order() -> None:
+    places = _spread({"a": 0.5, "b": 0.51, "c": 0.9}, 0.1, 0, 1)
+    assert places["b"] - places["a"] > 0.099
+    assert places["c"] == 0.9
+    assert _spread({}, 0.1, 0, 1) == {}
+    crowded = _spread({"a": 0.99, "b": 1.0}, 0.1, 0, 1)
+    assert crowded["b"] <= 1.0001

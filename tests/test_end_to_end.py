@@ -1,0 +1,114 @@
+"""One tiny comparison with both real frameworks, as a user types it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from harness.results import RunResult, read_record
+
+TINY = {
+    "data.train_examples": "400",
+    "data.valid_examples": "100",
+    "data.test_examples": "300",
+    "data.length": "20",
+    "training.epochs": "1",
+    "timing.min_rounds": "5",
+    "timing.max_rounds": "5",
+    "seeds.native": "1",  # starting a framework takes longer than training on so little
+}
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("user")
+    command = [sys.executable, "-m", "pytest", "--benchmark"]
+    for key, value in TINY.items():
+        command += ["--crosscheck-set", f"{key}={value}"]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder / "comparison", answer.stdout
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    found = {path.name: read_record(path / "result.json", RunResult) for path in (folder / "runs").iterdir()}
+    assert len(found) == 2 * 2 * 2
+    for run in found.values():
+        assert run.status == "ok"
+        assert run.peak_memory_bytes is not None
+        assert run.peak_memory_bytes < 1.5e9
+        assert run.environment
+    trainable = {
+        (run.spec.backend, run.spec.model.name): sum(layer.trainable for layer in run.layers)
+        for run in found.values()
+        if run.spec.division == "matched"
+    }
+    # The embedding has the size of the full experiment, and so have the models.
+    assert trainable == {
+        ("keras-tensorflow", "rnn"): 160_801,
+        ("pytorch", "rnn"): 160_801,
+        ("keras-tensorflow", "lstm"): 213_301,
+        ("pytorch", "lstm"): 213_301,
+    }
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_matched_runs_of_the_two_frameworks_agree_within_rounding(comparison: tuple[Path, str], model: str) -> None:
+    folder, _ = comparison
+    tables = [
+        pd.read_parquet(folder / "runs" / f"matched-{backend}-{model}-seed0" / "predictions.parquet")
+        for backend in ("keras-tensorflow", "pytorch")
+    ]
+    assert list(tables[0]["example_id"]) == list(tables[1]["example_id"])
+    # Thirteen steps: far before training amplifies the last bit.
+    difference = (tables[0]["probability"] - tables[1]["probability"]).abs().max()
+    assert 0 < difference < 1e-4
+
+
+def test_the_summary_shows_accuracy_timing_and_the_report(comparison: tuple[Path, str]) -> None:
+    folder, shown = comparison
+    assert re.search(r"=+ .*accuracy.* =+", shown, re.IGNORECASE)
+    assert re.search(r"=+ .*tim.* =+", shown, re.IGNORECASE)
+    assert str(folder / "report.md") in shown
+
+
+def test_the_report_opens_with_the_answer_and_renders(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    report = (folder / "report.md").read_text()
+    headings = re.findall(r"^## (.+)$", report, re.MULTILINE)
+    assert headings[0] == "In short"
+    for part in ("Accuracy", "Speed", "Agreement", "Environment"):
+        assert part in headings
+    html = MarkdownIt("commonmark").enable("table").render(report)
+    assert "<script" not in html
+    for figure in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", report):
+        assert (folder / figure).read_text().startswith("<?xml")
+    machine = json.loads((folder / "comparison.json").read_text())
+    assert machine["in_short"]
+    assert len(machine["runs"]) == 8
+
+
+def test_snippets_are_of_the_example_that_they_stand_beside(comparison: tuple[Path, str]) -> None:
+    """The notebook that this project grew out of joined training texts to test predictions."""
+    folder, _ = comparison
+    texts = pd.read_parquet(folder / "test.parquet").set_index("example_id")["text"]
+    machine = json.loads((folder / "comparison.json").read_text())
+    rows = [row for block in machine["examples"] for row in block["rows"]]
+    assert rows
+    squeezed = {key: "".join(re.findall(r"[A-Za-z]+", text)) for key, text in texts.items()}
+    snippets = 0
+    for row in rows:
+        snippet = "".join(re.findall(r"[A-Za-z]+", str(row.get("text") or row.get("snippet"))))
+        assert snippet
+        assert snippet in squeezed[row["example_id"]]
+        snippets += sum(snippet in other for other in squeezed.values()) == 1
+    assert snippets > len(rows) * 0.9  # a snippet says which review it is from

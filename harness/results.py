@@ -5,7 +5,7 @@ Layout of a comparison's folder::
     comparison/
       manifest.json                  protocol, dataset, runs asked for, command
       dataset.json                   sizes, balance, lengths, truncation of the encoded dataset
-      test.parquet                   the test examples: id, label, text, length, oov, truncated
+      test.parquet                   example_id, label, text, length, oov (share), truncated
       runs/<run id>/result.json      RunResult
       runs/<run id>/predictions.parquet
       timings.json                   TimingResults

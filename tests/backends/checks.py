@@ -1,7 +1,7 @@
 """What is asked of a real framework, in a process of its own.
 
-``python -m tests.backends.checks BACKEND WHAT FILE [SEED]`` writes one npz file with what came out; `test_frameworks` judges it. Two frameworks never share a process, and none
-is ever imported by pytest's.
+``python -m tests.backends.checks BACKEND WHAT FILE [SEED]`` writes one npz file with what came out, which
+`test_frameworks` judges. Two frameworks never share a process, and none is ever imported by pytest's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,202 @@
+"""The answer in three to six sentences, made from the figures, each with its number and its uncertainty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports.accuracy import sure
+from reports.findings import Findings
+from reports.frames import each, grouped
+from reports.markdown import count, escape, listing, percent, significant
+
+#: what is held equal in each division, in a reader's words
+DIVISION_WORDS = {
+    "native": "With each framework's own defaults (*native*)",
+    "matched": "With equal initial weights, batches and arithmetic (*matched*)",
+}
+
+OPERATIONS = {
+    "train_step": "a training step",
+    "predict_batch": "predicting a batch",
+    "predict_one": "predicting one example",
+}
+
+#: with fewer seeds, an interval over them is not worth much
+ENOUGH_SEEDS = 5
+
+#: comparisons spelled out in one sentence; the table has the rest
+_SPELLED_OUT = 4
+
+
+def answer(findings: Findings) -> list[str]:
+    """Write the sentences, worst news first, as Markdown."""
+    if findings.accuracy.empty:
+        return [*_without_result(findings.runs), "No run has a result, so nothing can be concluded."]
+    return [
+        *_without_result(findings.runs),
+        *_backends(findings),
+        *_models(findings),
+        *_speed(findings),
+        *_disagreement(findings),
+        _limits(findings.accuracy),
+    ]
+
+
+def _without_result(runs: pd.DataFrame) -> list[str]:
+    lost = runs[runs["status"] != "ok"]
+    if lost.empty:
+        return []
+    kinds = listing([f"{len(group)} {status}" for status, group in grouped(lost, "status")])
+    names = [escape(str(name)) for name in lost.index[:3]]
+    if len(lost) > len(names):
+        names.append(f"{len(lost) - len(names)} more")
+    have = "has" if len(lost) == 1 else "have"
+    return [
+        f"**{len(lost)} of {len(runs)} runs {have} no result** ({kinds}): {listing(names)}; "
+        "see [Every run](#every-run)."
+    ]
+
+
+def _backends(findings: Findings) -> list[str]:
+    if findings.accuracy["backend"].nunique() == 1:
+        mean = listing([f"{percent(row.mean)} % ({row.model}, {row.division})" for row in each(findings.accuracy)])
+        name = escape(findings.accuracy["backend"].iloc[0])
+        return [f"Only {name} has results, so backends can't be compared; its test accuracy is {mean}."]
+    said = []
+    for division, rows in grouped(findings.backends, "division"):
+        phrases = [f"for the {escape(row['model'])}, {_difference(row)}" for row in _largest(rows)]
+        said.append(f"{DIVISION_WORDS[str(division)]}: {'; '.join(phrases)}{_rest(rows)}.")
+    return [" ".join(said)] if said else []
+
+
+def _models(findings: Findings) -> list[str]:
+    if findings.models.empty:
+        return []
+    # Models are told apart under one division: the one that users of the frameworks get, if it is there.
+    division = findings.models["division"].iloc[0]
+    rows = findings.models[findings.models["division"] == division]
+    phrases = [f"in {escape(row['backend'])}, {_difference(row, 'the ')}" for row in _largest(rows)]
+    return [f"Between the models (*{division}*): {'; '.join(phrases)}{_rest(rows)}."]
+
+
+def _largest(rows: pd.DataFrame) -> list[pd.Series]:
+    """Take as many comparisons as one sentence bears, the largest differences, in the table's order."""
+    chosen = rows["difference"].abs().sort_values(ascending=False, kind="stable").index[:_SPELLED_OUT]
+    return [row for index, row in rows.iterrows() if index in chosen]
+
+
+def _rest(rows: pd.DataFrame) -> str:
+    if len(rows) <= _SPELLED_OUT:
+        return ""
+    clear = sum(sure(row) for _, row in rows.iterrows())
+    return f" (the largest of {len(rows)} differences, {clear} of which have an interval that excludes 0)"
+
+
+def _difference(row: pd.Series, article: str = "") -> str:
+    """Say by how much one of two was more accurate, and how sure that is; never that two are alike."""
+    sign = 1 if row["difference"] >= 0 else -1
+    ahead, behind = (row["a"], row["b"]) if sign == 1 else (row["b"], row["a"])
+    ahead, behind = article + escape(ahead), article + escape(behind)
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    points, span = percent(abs(row["difference"])), f"{percent(low)} to {percent(high)}"
+    stood = f"{ahead} stood {points} points above {behind}"
+    if points == percent(0):
+        stood = f"{ahead} and {behind} stood {points} points apart"
+    same = row["seeds_a"] == row["seeds_b"]
+    seeds = f"{row['seeds_a']} seeds each" if same else f"{row['seeds_a']} and {row['seeds_b']} seeds"
+    if row["over"] == "examples":
+        return f"{stood} with one seed, which says nothing about other seeds"
+    if pd.isna(row["low"]):
+        return f"{stood} ({seeds}, which don't spread: there is no interval)"
+    if sure(row):
+        return f"**{ahead} was {points} points more accurate** than {behind} (95 % interval {span}, {seeds})"
+    return f"{stood}, but the 95 % interval includes 0 ({span}, {seeds})"
+
+
+def _speed(findings: Findings) -> list[str]:
+    timed = findings.timings
+    rows = timed[~timed["baseline"] & timed["ratio"].notna()]
+    if rows.empty:
+        return []
+    operation = rows["operation"].iloc[0]
+    base = escape(timed.loc[timed["baseline"], "backend"].iloc[0])
+    rows = rows[rows["operation"] == operation]
+    phrases = [
+        f"{escape(backend)} took {listing([_ratio(row) for row in each(mine)])} of {base}'s time"
+        for backend, mine in grouped(rows.head(_SPELLED_OUT), "backend")
+    ]
+    rest = "" if len(rows) <= _SPELLED_OUT else " The table under [Speed](#speed) has the rest."
+    return [f"Speed, measured in turn: for {OPERATIONS[operation]}, {'; '.join(phrases)}.{rest}"]
+
+
+def _ratio(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Give a ratio with its interval, and say when it is no difference."""
+    setting = "" if row.setting == "default" else f"{escape(row.setting)}, "
+    span = f"95 % interval {significant(row.low)} to {significant(row.high)}"
+    noise = "" if row.clear else ", not clear of the noise of this machine"
+    return f"**{significant(row.ratio)}** ({setting}{escape(row.model)}, {span}{noise})"
+
+
+def _disagreement(findings: Findings) -> list[str]:
+    groups = findings.groups
+    if groups.empty:
+        return []
+    # Kinds come in the order of what is asked: backends, else models, else seeds.
+    across = groups[groups["kind"] == groups["kind"].iloc[0]]
+    shown = across.nlargest(_SPELLED_OUT, "disagreement").sort_index()
+    total = findings.pairs[["both_right", "only_a", "only_b", "both_wrong"]].iloc[0].sum()
+    rest = f" (the largest {len(shown)} of {len(across)} groups)" if len(across) > len(shown) else ""
+    sides = {row.Index: _sides_of(row) for row in shown.itertuples()}
+    phrases = [
+        f"{who} disagree on {listing([_share(row) for row in each(mine)])}"
+        for who, mine in grouped(shown.assign(who=pd.Series(sides)), "who")
+    ]
+    said = f"Of the {count(total)} test examples, {'; '.join(phrases)}{rest}."
+    if shown["floor"].notna().any() or shown["kind"].iloc[0] == "seeds":
+        said += (
+            " What two seeds of one backend disagree on (the *reseeded floor*) is chance, "
+            "and no difference between the two."
+        )
+    return [said]
+
+
+def _sides_of(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Name the two sides of a group of pairs."""
+    if row.kind == "seeds":
+        return f"two seeds of {escape(row.backend_a)}"
+    sides = (row.backend_a, row.backend_b) if row.kind == "backends" else (row.model_a, row.model_b)
+    return listing([escape(side) for side in sides])
+
+
+def _share(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Give what a group of pairs disagrees on, beside its floor."""
+    shared = row.backend_a if row.kind == "models" else row.model_a
+    floor = "one seed, so no floor" if pd.isna(row.floor) else f"two seeds of one backend: {percent(row.floor)} %"
+    beside = "" if row.kind == "seeds" else f"; {floor}"
+    return f"{percent(row.disagreement)} % ({escape(shared)}, {row.division}{beside})"
+
+
+def _limits(summaries: pd.DataFrame) -> str:
+    """Say what can't be concluded."""
+    least = {str(division): int(n) for division, n in summaries.groupby("division", sort=False)["seeds"].min().items()}
+    single = [division for division, seeds in least.items() if seeds == 1]
+    few = [f"{division}: {seeds}" for division, seeds in least.items() if 1 < seeds < ENOUGH_SEEDS]
+    said = []
+    if len(single) == len(least):
+        said.append(
+            "**With one seed nothing can be concluded** about which is more accurate: another seed could turn "
+            "every order round."
+        )
+    elif single:
+        said.append(f"**With one seed nothing can be concluded** about the {listing(single)} division.")
+    if few:
+        said.append(
+            f"An interval over fewer than {ENOUGH_SEEDS} seeds ({', '.join(few)}) is not worth much: look at the "
+            "single runs."
+        )
+    said.append(
+        "An interval that includes 0 is no evidence that two are alike, and all this holds for this protocol only."
+    )
+    return " ".join(said)

@@ -1,0 +1,311 @@
+"""The report as one Markdown document: answer, evidence, conditions, details."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.results import ExampleFacts
+from reports import tables
+from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer
+from reports.findings import Examples, Findings
+from reports.frames import each, grouped
+from reports.load import Comparison
+from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent
+
+#: more pairs than this fold away; with more than the second number, only their groups are shown
+_FOLD_PAIRS, _MOST_PAIRS = 12, 120
+
+#: words of the example that is shown as ids and words
+_SHOWN_WORDS = 12
+
+_KINDS = {
+    "backends": "Across backends: same model, division and seed number",
+    "models": "Across models: same backend, division and seed number",
+    "seeds": "Across seeds: same backend, model and division (*reseeded*)",
+}
+
+
+def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> str:
+    """Write the document; `figures` maps the names of the figures that there are to their paths."""
+    sections = (_head, _short, _accuracy, _speed, _agreement, _examples, _conditions, _runs, _environment)
+    return document(block for section in sections for block in section(comparison, findings, figures)) + "\n"
+
+
+Figures = Mapping[str, str]
+Blocks = Iterator[str]
+
+
+def _head(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    manifest, facts = comparison.manifest, comparison.facts
+    models = listing([escape(name) for name in dict.fromkeys(comparison.runs["model"])])
+    backends = " against ".join(escape(name) for name in manifest.backends)
+    yield f"# {backends}: {models} on {escape(facts.name)}"
+    yield (
+        f"Protocol {escape(manifest.protocol.name)}, {count(len(comparison.test))} test examples, on "
+        f"{manifest.device}, {escape(manifest.created)}. Reproduce with {code(manifest.command)}"
+    )
+
+
+def _short(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    yield "## In short"
+    yield "\n".join(f"- {sentence}" for sentence in answer(findings))
+
+
+def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    if findings.accuracy.empty:
+        return
+    yield "## Accuracy"
+    yield tables.accuracy(findings)
+    if "accuracy" in figures:
+        means = [f"{row.model} {row.division} {row.backend} {percent(row.mean)} %" for row in each(findings.accuracy)]
+        yield image(figures["accuracy"], f"Accuracy of every run, a dot each. Means: {'; '.join(means)}")
+        caption = (
+            "A dot a run; bar and pale band: mean over seeds and its 95 % interval, cut at the edge of the figure."
+        )
+        if findings.source:
+            marks = [f"{escape(model)} {percent(value)} %" for model, value in findings.source.items()]
+            caption += f" Cross: the one seed of the experiment that this protocol comes from ({listing(marks)})."
+        yield note(caption)
+    if findings.accuracy["seeds"].min() < ENOUGH_SEEDS:
+        yield f"With fewer than {ENOUGH_SEEDS} seeds the dots say more than the intervals."
+    if len(findings.backends):
+        yield "### Between backends"
+        yield tables.backend_differences(findings)
+    if len(findings.models):
+        yield "### Between models"
+        yield tables.model_differences(findings)
+    yield "### Loss and learning curves"
+    yield tables.loss(findings)
+    if "learning" in figures:
+        yield image(figures["learning"], _curves_in_words(findings.curves))
+        yield note(
+            "Solid: validation (thin: one seed, thick: their mean). Dashed: training, mean over seeds, while the "
+            "weights move."
+        )
+
+
+def _curves_in_words(curves: pd.DataFrame) -> str:
+    said = []
+    for (division, model, backend), group in grouped(curves, "division", "model", "backend"):
+        means = group.groupby("epoch")["valid_accuracy"].mean()
+        said.append(f"{model} {division} {backend} from {percent(means.iloc[0])} to {percent(means.iloc[-1])} %")
+    return f"Learning curves by epoch. Validation accuracy: {'; '.join(said)}"
+
+
+def _speed(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    failures = comparison.timings.failures
+    if findings.timings.empty and findings.training.empty and not failures:
+        return
+    yield "## Speed"
+    if failures:
+        yield "\n".join(f"- **{escape(name)} was not timed**: {escape(reason)}" for name, reason in failures.items())
+    if len(findings.timings):
+        yield tables.timings(findings)
+    else:
+        yield "Nothing was measured in turn, so there are no ratios; times of single runs drift with the machine."
+    if "ratios" in figures:
+        shown = findings.timings[~findings.timings["baseline"]]
+        said = [f"{row.model} {row.operation.replace('_', ' ')}, {row.backend}: {row.ratio:.2f}" for row in each(shown)]
+        yield image(figures["ratios"], f"Time in times of {tables.baseline(findings)}'s. {'; '.join(said)}")
+        yield note(
+            "Point and line: ratio with its 95 % interval; grey: the A/A band, inside which nothing is a difference."
+        )
+    if len(findings.training):
+        yield "### The real runs"
+        yield tables.training(findings)
+
+
+def _agreement(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    if findings.pairs.empty:
+        return
+    yield "## Agreement"
+    yield (
+        "Two models with two answers disagree on an example exactly when one of them is right. A pair of runs "
+        "differs in the backend, in the model, or in the seed alone; how much the last kind disagrees is what "
+        "chance makes of one and the same recipe."
+    )
+    yield tables.groups(findings)
+    total = len(findings.pairs)
+    if total > _MOST_PAIRS:
+        yield f"The {count(total)} single pairs are in `comparison.json`, under `pairs`."
+        return
+    for kind, title in _KINDS.items():
+        rows = int((findings.pairs["kind"] == kind).sum())
+        if rows > _FOLD_PAIRS:
+            yield folded(f"{_bare(title)} ({rows} pairs)", tables.pairs(findings, kind))
+        elif rows:
+            yield f"### {title}"
+            yield tables.pairs(findings, kind)
+
+
+def _bare(title: str) -> str:
+    return title.replace("*", "")  # a summary is HTML, where Markdown's stars would show
+
+
+def _examples(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    shown = [examples for examples in findings.examples if len(examples.rows)]
+    if not shown and findings.mistakes.empty:
+        return
+    yield "## Examples"
+    if shown:
+        first, *others = shown
+        yield f"### {_pair_in_words(first)}"
+        yield tables.split_examples(first)
+        yield note(
+            "Probability of the positive class from each of the two runs; at 0.5 or more it is the prediction. "
+            "Every seed: whether all seeds of A say one thing and all of B the other (the more seeds, the less likely "
+            "by chance); those are listed first, then by the gap. The text is the beginning of the example's own, or "
+            "its end where the models saw only the end."
+        )
+        for examples in others:
+            yield folded(_pair_in_words(examples), tables.split_examples(examples))
+        yield (
+            "What can be concluded from such a list: that these trained models differ on these texts. What can't: "
+            "why, or that another seed would differ on the same ones, unless every seed does."
+        )
+    if len(findings.mistakes):
+        title = f"Wrong in every run, the surest first ({len(findings.good)} runs)"
+        explained = note(
+            "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose "
+            "verdict was cut off."
+        )
+        yield folded(title, tables.mistakes(findings), explained)
+
+
+def _pair_in_words(examples: Examples) -> str:
+    pair = examples.pair
+    if pair["kind"] == "backends":
+        what, names = f"{pair['model_a']}, {pair['division']}", (pair["backend_a"], pair["backend_b"])
+    else:
+        what, names = f"{pair['backend_a']}, {pair['division']}", (pair["model_a"], pair["model_b"])
+    return escape(f"{names[0]} (A) and {names[1]} (B) disagree: {what}, seed {pair['seed_a']}")
+
+
+def _conditions(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    facts = comparison.facts
+    yield "## Data, protocol, models, choices"
+    yield "### Data"
+    yield (
+        f"{escape(facts.name)}: {escape(facts.source)}. {count(facts.distinct_words)} distinct words in the "
+        "training split."
+    )
+    yield tables.splits(findings)
+    yield "\n".join(f"- {line}" for line in _single_examples(comparison))
+    yield "### Protocol"
+    protocol = comparison.manifest.protocol
+    if protocol.description:
+        yield escape(protocol.description)
+    yield "\n".join(
+        f"- {DIVISION_WORDS[division]}: seeds {listing(sorted(set(rows['seed'])))}."
+        for division, rows in grouped(comparison.runs, "division")
+    )
+    yield folded(
+        "Every value of the protocol, by the key that overrides it",
+        tables.facts(_protocol(protocol.model_dump(mode="json"))),
+    )
+    if len(findings.layers):
+        yield "### Models"
+        yield tables.layers(findings)
+    if len(findings.curves):
+        yield "### Why this loss and this optimizer"
+        yield from _choices(comparison, findings)
+
+
+def _single_examples(comparison: Comparison) -> Blocks:
+    facts = comparison.facts
+    if facts.shown:
+        yield f"One example as the models see it: {_in_words(facts.shown)}"
+    if facts.shortest:
+        yield f"The shortest example: {_in_words(facts.shortest)}"
+    if facts.longest_id:
+        yield f"The longest example: {escape(facts.longest_id)}, {count(facts.longest_length)} tokens."
+
+
+def _in_words(example: ExampleFacts) -> str:
+    ids, words = example.ids[:_SHOWN_WORDS], example.words[:_SHOWN_WORDS]
+    more = " …" if len(example.ids) > _SHOWN_WORDS else ""
+    return (
+        f"{escape(example.example_id)}, label {example.label}, {count(len(example.ids))} tokens; ids "
+        f"{' '.join(map(str, ids))}{more}; words {' '.join(escape(word) for word in words)}{more}"
+    )
+
+
+def _protocol(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Flatten the protocol to the dotted keys that override it."""
+    rows: dict[str, str] = {}
+    for key, value in tree.items():
+        if key == "description":
+            continue
+        if key == "models":
+            value = {model["name"]: {k: v for k, v in model.items() if k != "name"} for model in value}
+        if isinstance(value, dict):
+            rows |= _protocol(value, f"{above}{key}.")
+        else:
+            rows[above + key] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return rows
+
+
+def _choices(comparison: Comparison, findings: Findings) -> Blocks:
+    curves = findings.curves
+    ends = curves.groupby("run_id", sort=False)
+    first, last = ends.first(), ends.last()
+    guess = math.log(2)
+    worse = int((findings.good["loss"] > guess).sum())
+    yield (
+        "**Binary cross-entropy.** A label is one of two, and a model says how probable *positive* is. This loss "
+        "is what the right answer's probability costs, as minus its logarithm: saying 0.5 to everything costs ln 2 "
+        f"= {guess:.3f}. After the last epoch the validation loss of the {len(last)} runs was "
+        f"{last['valid_loss'].min():.3f} to {last['valid_loss'].max():.3f}, and on the test examples {worse} of "
+        f"{len(findings.good)} runs were worse than that guess. Its slope at the model's last sum is prediction "
+        "minus label, so it is steepest where a model is sure and wrong; a squared error would go flat just there."
+    )
+    training = comparison.manifest.protocol.training
+    rose = int((last["valid_loss"] > ends["valid_loss"].min()).sum())
+    yield (
+        "**Adam.** Most words are rare, and a word's row of the embedding learns only from batches that hold the "
+        "word. Adam divides each weight's step by the usual size of its own gradient, so rare words move too, and "
+        f"one learning rate ({training.learning_rate:g}) serves all models without being tuned for each. With it, "
+        f"validation accuracy stood at {percent(first['valid_accuracy'].mean())} % on average after the first epoch "
+        f"and at {percent(last['valid_accuracy'].mean())} % after the last of {training.epochs}; in {rose} of "
+        f"{len(last)} runs the validation loss had been lower before the last epoch."
+    )
+
+
+def _runs(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    yield "## Every run"
+    if findings.runs.empty:
+        yield "No run was asked for."
+        return
+    yield tables.runs(findings)
+    for run_id, run in findings.runs[findings.runs["status"] != "ok"].iterrows():
+        if run["status"] == "not run":
+            yield f"- **{escape(str(run_id))}** was not run."
+            continue
+        killed = f" (signal {escape(run['signal'])})" if run["signal"] else ""
+        yield f"- **{escape(str(run_id))}** {run['status']}{killed}: {escape(run['reason'])}"
+        failure = comparison.results[str(run_id)].failure
+        if failure and failure.log_tail.strip():
+            yield folded(f"Last lines of the log of {escape(str(run_id))}", fenced(failure.log_tail))
+
+
+def _environment(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
+    manifest = comparison.manifest
+    yield "## Environment"
+    known = {
+        **manifest.machine,
+        "device": manifest.device,
+        "threads of a worker": str(manifest.protocol.workers.threads),
+    }
+    yield tables.facts({what: value for what, value in known.items() if value})
+    if len(findings.environment):
+        yield tables.environment(findings)
+    hashes = {
+        "Commit": manifest.commit,
+        "Fingerprint of the dataset": comparison.facts.fingerprint,
+        "Hash of the test inputs (ids, labels and tokens), equal in every run": comparison.facts.inputs_hash,
+    }
+    yield "\n".join(f"- {what}: {code(value)}" for what, value in hashes.items() if value)

@@ -1,0 +1,229 @@
+"""DataFrames to figures: SVG that reads in light and in dark, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from reports.frames import each, grouped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, which people with any colour vision tell apart; yellow is left out (too pale on white)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK, _PALE = "#333333", "#bbbbbb"
+
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "rnn-crosscheck",  # ids inside the file would change with every run
+    "svg.fonttype": "path",  # what was looked at is what everybody sees, whatever fonts they have
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 10,
+    "figure.facecolor": "white",  # opaque: dark ink on white reads on a dark page too
+    "axes.facecolor": "white",
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def learning_curves(curves: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw accuracy and loss by epoch: a row of panels a division x model, a colour a backend.
+
+    Solid is validation (thin: one seed; thick: their mean), dashed is training (mean over seeds).
+    """
+    panels = list(grouped(curves, "division", "model"))
+    with _figure(9, 0.5 + 2.3 * len(panels)) as (figure, written):
+        axes = figure.subplots(len(panels), 2, squeeze=False)
+        for row, ((division, model), panel) in zip(axes, panels, strict=True):
+            for axis, measure, unit in ((row[0], "accuracy", 100), (row[1], "loss", 1)):
+                _curves(axis, panel, measure, unit, backends)
+                axis.set_title(f"{model}, {division}: {measure}", loc="left", fontsize=10)
+                axis.set_ylabel("accuracy, %" if measure == "accuracy" else "loss")
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+        figure.tight_layout(h_pad=1.5, w_pad=2)
+    return written.getvalue()
+
+
+def _curves(axis: Axes, panel: pd.DataFrame, measure: str, unit: int, backends: Sequence[str]) -> None:
+    ends: dict[str, float] = {}
+    for backend in backends:
+        mine = panel[panel["backend"] == backend]
+        if mine.empty:
+            continue
+        colour, _ = _look(backend, backends)
+        for _, seed in mine.groupby("seed"):
+            axis.plot(seed["epoch"], unit * seed[f"valid_{measure}"], color=colour, lw=0.8, alpha=0.5)
+        means = mine.groupby("epoch")[[f"valid_{measure}", f"train_{measure}"]].mean() * unit
+        axis.plot(means.index, means[f"valid_{measure}"], color=colour, lw=2.2, marker=".")
+        axis.plot(means.index, means[f"train_{measure}"], color=colour, lw=1.4, ls=(0, (4, 2)))
+        ends[backend] = float(means[f"valid_{measure}"].iloc[-1])
+    last, first = panel["epoch"].max(), panel["epoch"].min()
+    axis.set_xticks(sorted(panel["epoch"].unique()))
+    # Room for the labels to the right of the last epoch.
+    axis.set_xlim(first - 0.1, last + 0.62 * max(last - first, 0.5))
+    axis.spines["bottom"].set_bounds(first, last)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high)
+    for backend, place in _spread(ends, (high - low) * 0.12, low, high).items():
+        axis.text(
+            last + 0.03 * max(last - first, 0.5) + 0.03,
+            place,
+            _short(backend),
+            color=_look(backend, backends)[0],
+            va="center",
+            fontsize=9,
+        )
+
+
+def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str], source: Mapping[str, float]) -> str:
+    """Draw one dot a run, with the mean over seeds and its interval; `source` marks the source experiment."""
+    good = runs[runs["status"] == "ok"]
+    rows = list(each(summaries))
+    with _figure(9, 1.2 + 0.42 * len(rows) + 0.25 * summaries.groupby(["division", "model"]).ngroups) as (
+        figure,
+        written,
+    ):
+        axis = figure.subplots()
+        place, ticks, names, before = 0.0, [], [], None
+        for row in rows:
+            if before not in (None, (row.division, row.model)):
+                place += 0.6
+                axis.axhline(place - 0.8, color=_PALE, lw=0.6)
+            before = (row.division, row.model)
+            colour, marker = _look(row.backend, backends)
+            mine = good[
+                (good["division"] == row.division) & (good["model"] == row.model) & (good["backend"] == row.backend)
+            ]
+            if row.seeds > 1:
+                axis.plot(
+                    [100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=5, alpha=0.25, solid_capstyle="butt"
+                )
+                axis.plot([100 * row.mean], [place], color=colour, marker="|", ms=17, mew=2.4)
+            axis.plot(
+                100 * mine["accuracy"],
+                [place] * len(mine),
+                color=colour,
+                marker=marker,
+                ls="none",
+                ms=6,
+                alpha=0.75,
+                mec="white",
+            )
+            if row.model in source:
+                axis.plot([100 * source[row.model]], [place], color=_INK, marker="x", ls="none", ms=8, mew=1.6)
+            ticks.append(place)
+            names.append(f"{row.model}, {row.division}, {row.backend}")
+            place += 1
+        axis.set_yticks(ticks, names)
+        for label, row in zip(axis.get_yticklabels(), rows, strict=True):
+            label.set_color(_look(row.backend, backends)[0])
+        axis.invert_yaxis()
+        shown = [*good["accuracy"], *(source[m] for m in set(summaries["model"]) & set(source))]
+        # An interval over two seeds can be wider than the scale; the dots decide what is shown.
+        pad = max(0.02, 0.35 * (max(shown) - min(shown)))
+        axis.set_xlim(100 * max(0, min(shown) - pad), 100 * min(1, max(shown) + pad))
+        axis.set_xlabel("accuracy on the test examples, %")
+        axis.grid(axis="x", color=_PALE, lw=0.5)
+        axis.set_axisbelow(True)
+        figure.tight_layout()
+    return written.getvalue()
+
+
+def ratios(timed: pd.DataFrame, backends: Sequence[str], noise: pd.DataFrame) -> str:
+    """Draw each backend's time in times of the baseline's, with its interval, and the A/A band around 1."""
+    rows = list(each(timed[~timed["baseline"] & timed["ratio"].notna()]))
+    bands = {(row.model, row.operation): row for row in each(noise)}
+    with _figure(9, 1.3 + 0.5 * len(rows)) as (figure, written):
+        axis = figure.subplots()
+        for place, row in enumerate(rows):
+            colour, marker = _look(row.backend, backends)
+            band = bands.get((row.model, row.operation))
+            if band is not None:
+                axis.fill_betweenx([place - 0.4, place + 0.4], band.band_low, band.band_high, color=_PALE, lw=0)
+            axis.plot([row.low, row.high], [place] * 2, color=colour, lw=2)
+            axis.plot([row.ratio], [place], color=colour, marker=marker, ms=7)
+            axis.annotate(
+                f"{row.ratio:.2f}",
+                (row.ratio, place),
+                (0, 8),
+                textcoords="offset points",
+                color=colour,
+                ha="center",
+                fontsize=9,
+            )
+        axis.axvline(1, color=_INK, lw=1)
+        axis.set_xscale("log")
+        edges = [1.0, *(row.low for row in rows), *(row.high for row in rows)]
+        low, high = min(edges) / 1.25, max(edges) * 1.25
+        axis.set_xlim(low, high)
+        fine = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1, 1.2, 1.5, 2, 3, 4) if high < 5 * low else ()
+        ticks = [tick for tick in fine or (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_yticks(
+            range(len(rows)),
+            [f"{r.model}, {r.operation.replace('_', ' ')}, {named(r.backend, r.setting)}" for r in rows],
+        )
+        for label, row in zip(axis.get_yticklabels(), rows, strict=True):
+            label.set_color(_look(row.backend, backends)[0])
+        axis.set_ylim(len(rows) - 0.4, -0.7)
+        axis.set_xlabel(f"time in times of {timed.loc[timed['baseline'], 'backend'].iloc[0]} (left of 1 is faster)")
+        figure.tight_layout()
+    return written.getvalue()
+
+
+def named(backend: str, setting: str) -> str:
+    """Name a backend with its setting, unless that is what its users get."""
+    return backend if setting == "default" else f"{backend} ({setting})"
+
+
+def _look(backend: str, backends: Sequence[str]) -> tuple[str, str]:
+    """Give the colour and the marker that a backend has in every figure."""
+    place = list(backends).index(backend)
+    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def _spread(ends: Mapping[str, float], gap: float, low: float, high: float) -> dict[str, float]:
+    """Move labels apart that would lie on each other, as little as it takes, and keep them between low and high."""
+    names = sorted(ends, key=lambda name: ends[name])
+    places = np.array([ends[name] for name in names])
+    for _ in range(100):
+        close = np.diff(places) < gap * 0.999
+        if not close.any():
+            break
+        for i in np.flatnonzero(close):
+            middle = (places[i] + places[i + 1]) / 2
+            places[i], places[i + 1] = middle - gap / 2, middle + gap / 2
+    if len(places):
+        places += max(0, low - places[0]) - max(0, places[-1] - high)
+    return dict(zip(names, places, strict=True))
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.StringIO]]:
+    """Give a figure that is written as SVG when the block ends."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    written = io.StringIO()
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are a Literal
+        figure = Figure(figsize=(width, height))
+        yield figure, written
+        figure.savefig(written, format="svg", metadata={"Date": None})

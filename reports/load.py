@@ -1,0 +1,239 @@
+"""A comparison's folder, read and checked: the only input of every table and figure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import ResultsError
+from harness.protocol import DIVISIONS
+from harness.results import DatasetFacts, Manifest, RunResult, TimingResults, read_record
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: what `test.parquet` must hold for the report
+TEST_COLUMNS = ("example_id", "label", "text", "length", "oov", "truncated")
+
+#: columns that say which run a row is about
+IDENTITY = ("backend", "model", "division", "seed")
+
+#: a probability of this or more is the positive class
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one comparison left on disk, checked to belong together.
+
+    Attributes
+    ----------
+    manifest, facts
+        What was asked for, and on which data.
+    test
+        One row an example of the test split, indexed by example id: label, text, length, oov, truncated.
+    runs
+        One row a run asked for, indexed by run id, in the manifest's order: `IDENTITY` and ``status`` (``ok``,
+        ``failed``, ``unavailable`` or ``not run``).
+    results
+        Run id to result, for the runs that left one.
+    probabilities
+        Probability of the positive class: a row an example (as in `test`), a column a run that went well.
+    timings
+        What was timed, if anything.
+    """
+
+    manifest: Manifest
+    facts: DatasetFacts
+    test: pd.DataFrame
+    runs: pd.DataFrame
+    results: Mapping[str, RunResult]
+    probabilities: pd.DataFrame
+    timings: TimingResults
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """Runs that went well, as in `runs`."""
+        return self.runs[self.runs["status"] == "ok"]
+
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each run (column) is right on each example (row)."""
+        positive = self.probabilities.to_numpy() >= THRESHOLD
+        return np.asarray(positive == (self.test["label"].to_numpy() == 1)[:, None])
+
+
+def load(results_dir: Path) -> Comparison:
+    """Read a comparison's folder.
+
+    Raises
+    ------
+    ResultsError
+        A file is missing or damaged, or runs that saw different examples lie side by side: other inputs, other
+        ids, another order of ids, other labels. Nothing is ever joined by position.
+    """
+    manifest = read_record(results_dir / "manifest.json", Manifest)
+    facts = read_record(results_dir / "dataset.json", DatasetFacts)
+    test = _test_table(results_dir / "test.parquet")
+    results = dict(_results(results_dir / "runs", manifest))
+    good = {run_id: result for run_id, result in results.items() if result.status == "ok"}
+    _same_inputs(good, facts)
+    probabilities = pd.DataFrame(
+        {run_id: _probabilities(results_dir / "runs" / run_id, result, test) for run_id, result in good.items()},
+        index=test.index,
+    )
+    return Comparison(
+        manifest=manifest,
+        facts=facts,
+        test=test,
+        runs=_runs(manifest, results),
+        results=results,
+        probabilities=probabilities,
+        timings=_timings(results_dir / "timings.json", manifest),
+    )
+
+
+def _results(folder: Path, manifest: Manifest) -> Iterable[tuple[str, RunResult]]:
+    for run_id in manifest.runs:
+        path = folder / run_id / "result.json"
+        if not path.is_file():
+            continue
+        result = read_record(path, RunResult)
+        if manifest.keys.get(run_id, result.key) == result.key:
+            # A result under another key is left over from another comparison: this run was not run.
+            yield run_id, result
+
+
+def _runs(manifest: Manifest, results: Mapping[str, RunResult]) -> pd.DataFrame:
+    """Name the runs asked for; those without a result are known by their id alone."""
+    known = {run_id: _identity_of(result) for run_id, result in results.items()}
+    rows = [
+        (*(known.get(run_id) or _identity_from(run_id, manifest)), _status(results.get(run_id)))
+        for run_id in manifest.runs
+    ]
+    index = pd.Index(list(manifest.runs), name="run_id", dtype=object)
+    frame = pd.DataFrame(rows, columns=[*IDENTITY, "status"], index=index)
+    return frame.astype({"seed": int})
+
+
+def _status(result: RunResult | None) -> str:
+    return "not run" if result is None else result.status
+
+
+def _identity_of(result: RunResult) -> tuple[str, str, str, int]:
+    spec = result.spec
+    return spec.backend, spec.model.name, spec.division, spec.seed
+
+
+def _identity_from(run_id: str, manifest: Manifest) -> tuple[str, str, str, int]:
+    models = [model.name for model in manifest.protocol.models]
+    for division, backend, model in product(DIVISIONS, manifest.backends, models):
+        start = f"{division}-{backend.replace(':', '.')}-{model}-seed"
+        if run_id.startswith(start) and run_id.removeprefix(start).isdigit():
+            return backend, model, division, int(run_id.removeprefix(start))
+    raise ResultsError(
+        f"The manifest asks for the run {run_id!r}, whose name fits none of its backends and models: "
+        f"{', '.join(manifest.backends)}; {', '.join(models)}."
+    )
+
+
+def _same_inputs(good: Mapping[str, RunResult], facts: DatasetFacts) -> None:
+    seen, where = facts.inputs_hash, "the dataset's description (dataset.json)"
+    for run_id, result in good.items():
+        if result.inputs_hash != seen:
+            raise ResultsError(
+                f"The run {run_id} saw other test examples than {where}: hash {result.inputs_hash} against {seen}; "
+                "runs are compared on the same examples only. Delete the stale folder and run the comparison again."
+            )
+
+
+def _read_parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {path}; has the comparison been run?") from None
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise ResultsError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ResultsError(f"{path} should hold the columns {', '.join(columns)}; missing: {', '.join(missing)}.")
+    return frame.loc[:, list(columns)]
+
+
+def _test_table(path: Path) -> pd.DataFrame:
+    frame = _read_parquet(path, TEST_COLUMNS).astype({"example_id": object, "text": object})
+    repeated = frame["example_id"][frame["example_id"].duplicated()]
+    if len(repeated):
+        raise ResultsError(f"{path} holds the example {repeated.iloc[0]!r} more than once.")
+    return frame.set_index("example_id")
+
+
+def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArray[np.float32]:
+    """Read a run's probabilities, after checking that its rows are the test examples one by one."""
+    path = folder / "predictions.parquet"
+    frame = _read_parquet(path, ("example_id", "label", "probability"))
+    got, expected = frame["example_id"].tolist(), test.index.tolist()
+    if got != expected:
+        raise ResultsError(
+            f"{path} does not hold the test examples: {_difference(got, expected)}; hash of the ids {_hash(got)} "
+            f"against {_hash(expected)}. Predictions are never joined by position."
+        )
+    wrong = frame["label"].to_numpy() != test["label"].to_numpy()
+    if wrong.any():
+        raise ResultsError(
+            f"{path} has another label than test.parquet for {int(wrong.sum())} of {len(wrong)} examples, first "
+            f"{got[int(wrong.argmax())]!r}; hash of the labels {_hash(frame['label'].tolist())} against "
+            f"{_hash(test['label'].tolist())}."
+        )
+    values: NDArray[np.float32] = frame["probability"].to_numpy(np.float32)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ResultsError(f"{path} holds values that are no probabilities.")
+    if result.scores is not None:
+        accuracy = float(np.mean((values >= THRESHOLD) == (test["label"].to_numpy() == 1)))
+        if abs(accuracy - result.scores.accuracy) > 1e-6:
+            raise ResultsError(
+                f"{path} gives an accuracy of {accuracy:.6f}, but result.json beside it says "
+                f"{result.scores.accuracy:.6f}; the two don't belong together."
+            )
+    return values
+
+
+def _difference(got: list[str], expected: list[str]) -> str:
+    """Say in a few words what is wrong with a list of example ids."""
+    have, want = set(got), set(expected)
+    if len(have) < len(got):
+        repeated = pd.Series(got, dtype=object)
+        return f"ids are duplicated, such as {repeated[repeated.duplicated()].iloc[0]!r}"
+    if have - want:
+        return f"{len(have - want)} ids are foreign, such as {min(have - want)!r}"
+    if want - have:
+        return f"{len(want - have)} ids are missing, such as {min(want - have)!r}"
+    return "the ids are shuffled"
+
+
+def _hash(values: Iterable[object]) -> str:
+    return hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
+
+
+def _timings(path: Path, manifest: Manifest) -> TimingResults:
+    if not path.is_file():
+        return TimingResults()
+    timings = read_record(path, TimingResults)
+    runs = {
+        (backend, model.name): f"native-{backend.replace(':', '.')}-{model.name}-seed0"
+        for backend, model in product(manifest.backends, manifest.protocol.models)
+    }
+    # A record of another backend or model, or under another key than its run, is left over from another comparison.
+    kept = tuple(
+        record
+        for record in timings.records
+        if (run_id := runs.get((record.backend, record.model)))
+        and (not record.key or manifest.keys.get(run_id, record.key) == record.key)
+    )
+    return timings.model_copy(update={"records": kept})

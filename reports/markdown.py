@@ -1,0 +1,225 @@
+"""Values and DataFrames to text: how a number is written, what a table looks like, and how hostile text is tamed."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+#: stands where there is no value
+NONE = "-"
+
+#: longer words are cut: nothing breaks them, and they would stretch a table over the page's edge
+LONGEST_WORD = 40
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent with one decimal: 0.618 is ``61.8``."""
+    return NONE if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def decimals(digits: int) -> Callable[[float], str]:
+    """Give a writer of numbers with so many decimals."""
+    return lambda value: NONE if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits and never an exponent: 1234.5 is ``1,230``."""
+    if not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - size)
+    size = math.floor(math.log10(abs(rounded)))  # 9.996 has become 10.0
+    return f"{rounded:,.{max(0, digits - 1 - size)}f}"
+
+
+def count(value: float) -> str:
+    """Write a whole number with thousands separated."""
+    return NONE if math.isnan(value) else f"{int(value):,}"
+
+
+def interval(write: Callable[[float], str]) -> Callable[[float, float], str]:
+    """Give a writer of intervals ``[low, high]``."""
+    return lambda low, high: NONE if math.isnan(low) or math.isnan(high) else f"[{write(low)}, {write(high)}]"
+
+
+def p_value(p: float) -> str:
+    """Write a p value with three decimals; smaller ones are ``< 0.001``, which Markdown reads as text."""
+    if math.isnan(p):
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def megabytes(size: float) -> str:
+    """Write bytes as MB, three significant digits."""
+    return significant(size / 1e6)
+
+
+# --- hostile text -------------------------------------------------------------------------------------------
+
+_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_ACTIVE = re.compile(r"[\\`*_\[\]|~$]")
+_LEADING = re.compile(r"^(?:[-+=#]|\d+(?=[.)](?: |$)))")
+#: autolinks and mentions are made from plain text, where no escape helps: a look-alike character does
+_LINKS = (("@", "\uff20"), ("://", "\uff1a//"))
+_WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
+
+
+def escape(text: str) -> str:
+    """Make any text safe to stand in a Markdown table or paragraph: it comes out as one line of the text alone.
+
+    Control, bidirectional and zero-width characters and terminal sequences are dropped, line breaks become
+    spaces, markup loses its meaning, addresses don't become links, and very long words are cut.
+    """
+    text = plain(text)
+    text = " ".join(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "…" for word in text.split(" "))
+    text = _WWW.sub("\\1\uff0e", text)
+    for active, harmless in _LINKS:
+        text = text.replace(active, harmless)
+    leading = _LEADING.match(text)
+    text = _ACTIVE.sub(r"\\\g<0>", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if leading:
+        # At the start of a line these would begin a list, a heading or a rule.
+        mark = leading.end() if leading.group()[0].isdigit() else 0
+        text = f"{text[:mark]}\\{text[mark:]}"
+    return text
+
+
+def plain(text: str) -> str:
+    """Drop what a terminal or a renderer would act on, and put everything on one line."""
+    text = _ESCAPE_SEQUENCE.sub("", text)
+    kept = (
+        " " if character.isspace() else character
+        for character in text
+        # C: control, format (bidirectional, zero-width), surrogate, private, unassigned.
+        if character.isspace() or not unicodedata.category(character).startswith("C")
+    )
+    return " ".join("".join(kept).split())
+
+
+def fenced(text: str) -> str:
+    """Show a log as it is, in a block that nothing in it can close."""
+    lines = [plain_line(line) for line in text.splitlines()]
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])
+
+
+def plain_line(line: str) -> str:
+    """Do as `plain`, and keep the indentation."""
+    expanded = line.expandtabs()
+    return " " * (len(expanded) - len(expanded.lstrip(" "))) + plain(expanded)
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a rendered table: its short head, the columns that it is made of, and how they are written."""
+
+    head: str
+    keys: tuple[str, ...]
+    write: Callable[..., str]
+    right: bool = True
+
+
+def number(head: str, key: str, write: Callable[[float], str]) -> Column:
+    """Give a column of numbers."""
+    return Column(head, (key,), write)
+
+
+def text(head: str, key: str) -> Column:
+    """Give a column of texts; whatever they hold, they come out as text."""
+    return Column(head, (key,), lambda value: escape(str(value)), right=False)
+
+
+def cells(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """Write the cells of a table."""
+    written = {
+        column.head: [column.write(*values) for values in frame[list(column.keys)].itertuples(index=False, name=None)]
+        for column in columns
+    }
+    return pd.DataFrame(written, columns=[column.head for column in columns], dtype=object)
+
+
+def table(frame: pd.DataFrame, columns: Sequence[Column], *, padded: bool = True) -> str:
+    """Render a DataFrame as a Markdown table.
+
+    Parameters
+    ----------
+    padded
+        Line the source up. Without, no row is longer than its own cells; for tables of texts.
+    """
+    heads = {column.head: escape(column.head) for column in columns}
+    written = cells(frame, columns).rename(columns=heads)
+    align = tuple("right" if column.right else "left" for column in columns)
+    rendered: str = written.to_markdown(index=False, tablefmt="pipe", disable_numparse=True, colalign=align)
+    if padded:
+        return rendered
+    head, rule, *rows = rendered.splitlines()
+    return "\n".join(
+        [re.sub(" {2,}", " ", head), re.sub("-{3,}", "--", rule), *(re.sub(" {2,}", " ", r) for r in rows)]
+    )
+
+
+def plain_table(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
+    """Render a DataFrame for a terminal."""
+    written = cells(frame, columns)
+    align = tuple("right" if column.right else "left" for column in columns)
+    return tabulate(
+        [list(row) for row in written.itertuples(index=False, name=None)],
+        headers=list(written.columns),
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=align,
+    )
+
+
+# --- document parts -----------------------------------------------------------------------------------------
+
+
+def note(sentence: str) -> str:
+    """Give the italic line that stands under a table."""
+    return f"*{sentence}*"
+
+
+def folded(title: str, *blocks: str) -> str:
+    """Fold blocks away under a title."""
+    return document([f"<details>\n<summary>{title}</summary>", *blocks, "</details>"])
+
+
+def image(path: str, alt: str) -> str:
+    """Show a figure; `alt` says what it shows to those who can't see it."""
+    return f"![{escape(alt)}]({path})"
+
+
+def code(text: str) -> str:
+    """Show a command as code, whatever it holds; for paragraphs, not for tables."""
+    text = plain(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    quotes = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{quotes}{space}{text or ' '}{space}{quotes}"
+
+
+def document(blocks: Iterable[str]) -> str:
+    """Put blocks under each other, leaving out empty ones."""
+    return "\n\n".join(block for block in blocks if block)
+
+
+def listing(names: Sequence[Any]) -> str:
+    """Write ``a``, ``a and b`` or ``a, b and c``."""
+    *first, last = [str(name) for name in names] or [""]
+    return f"{', '.join(first)} and {last}" if first else last

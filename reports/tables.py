@@ -1,0 +1,418 @@
+"""The tables of the report as Markdown: which columns, in which words, and the line that explains them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports.accuracy import best
+from reports.figures import named
+from reports.findings import Examples, Findings
+from reports.frames import each, grouped
+from reports.markdown import (
+    NONE,
+    Column,
+    count,
+    decimals,
+    escape,
+    interval,
+    megabytes,
+    note,
+    number,
+    p_value,
+    percent,
+    plain_table,
+    significant,
+    table,
+    text,
+)
+
+_TWO = decimals(2)
+_THREE = decimals(3)
+
+
+def accuracy(findings: Findings) -> str:
+    """Accuracy by model and division, a column a backend; the best in bold if it is clearly the best."""
+    summaries = findings.accuracy
+    clear = best(summaries, findings.backends)
+    backends = list(summaries["backend"].unique())
+    rows = []
+    for (division, model), group in grouped(summaries, "division", "model"):
+        row: dict[str, str] = dict.fromkeys(backends, NONE) | {"model": str(model), "division": str(division)}
+        for one in each(group):
+            mean = percent(one.mean)
+            mean = f"**{mean}**" if (division, model, one.backend) in clear else mean
+            spread = f"sd {percent(one.sd)}, n {one.seeds}" if one.seeds > 1 else f"n {one.seeds}"
+            span = f" {interval(percent)(one.low, one.high)}" if one.seeds > 1 else ""
+            row[one.backend] = f"{mean} ({spread}){span}"
+        rows.append(row)
+    columns = [text("model", "model"), text("division", "division")]
+    columns += [Column(f"{backend}, %", (backend,), str) for backend in backends]
+    return (
+        table(pd.DataFrame(rows), columns)
+        + "\n\n"
+        + note(
+            "Test accuracy in per cent: mean over n seeds (a seed is one training from its own random start), "
+            "standard deviation sd, and the 95 % interval of the mean over seeds, which needs at least two. "
+            "Native: each framework's own defaults; matched: equal initial weights, batches and arithmetic. Bold: "
+            "more accurate than every other backend of the row, by an interval that excludes 0."
+        )
+    )
+
+
+def backend_differences(findings: Findings) -> str:
+    """Differences between backends."""
+    return _differences(findings.backends, "model")
+
+
+def model_differences(findings: Findings) -> str:
+    """Differences between models."""
+    return _differences(findings.models, "backend")
+
+
+def _differences(rows: pd.DataFrame, shared: str) -> str:
+    columns = [
+        text(shared, shared),
+        text("division", "division"),
+        text("A", "a"),
+        text("B", "b"),
+        number("A - B, points", "difference", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("seeds", ("seeds_a", "seeds_b"), lambda a, b: f"{a}, {b}"),
+        text("interval over", "over"),
+    ]
+    return (
+        table(rows, columns)
+        + "\n\n"
+        + note(
+            "Accuracy of A minus accuracy of B in percentage points. Over seeds: what other seeds could have given "
+            "(Welch's t; paired where equal seeds start from equal weights). Over examples: what other examples "
+            "could have given the same two trained models; it says nothing about other seeds."
+        )
+    )
+
+
+def loss(findings: Findings) -> str:
+    """Loss on the test examples."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        text("backend", "backend"),
+        number("loss", "loss", _THREE),
+        number("sd", "loss_sd", _THREE),
+        number("n", "seeds", count),
+    ]
+    return (
+        table(findings.accuracy, columns)
+        + "\n\n"
+        + note(
+            "Binary cross-entropy on the test examples, mean and standard deviation over n seeds; saying 0.5 to "
+            "everything gives ln 2 = 0.693."
+        )
+    )
+
+
+def timing_columns(base: str) -> list[Column]:
+    """Columns of the timing table; `base` names the baseline."""
+    return [
+        text("model", "model"),
+        Column("operation", ("operation",), lambda name: name.replace("_", " "), right=False),
+        Column("backend", ("backend", "setting"), lambda name, setting: escape(named(name, setting)), right=False),
+        number(f"times {base}'s", "ratio", _TWO),
+        Column("95 % interval", ("low", "high", "baseline"), _ratio_interval),
+        number("ms", "ms", significant),
+        number("examples/s", "examples_per_s", significant),
+        number("first call, s", "first_call_s", significant),
+        number("peak, MB", "peak_bytes", megabytes),
+    ]
+
+
+def _ratio_interval(low: float, high: float, baseline: bool) -> str:
+    return "baseline" if baseline else interval(_TWO)(low, high)
+
+
+def baseline(findings: Findings) -> str:
+    """Name the backend that the others' times are divided by."""
+    timed = findings.timings
+    names = timed.loc[timed["baseline"], "backend"]
+    return str(names.iloc[0]) if len(names) else "the baseline"
+
+
+def timings(findings: Findings) -> str:
+    """Interleaved measurements, with the machine's own noise under them."""
+    timed, again = findings.timings, findings.again
+    rounds = (
+        f"{timed['rounds'].min()} to {timed['rounds'].max()}"
+        if timed["rounds"].nunique() > 1
+        else timed["rounds"].iloc[0]
+    )
+    target = int((timed["stopped"] == "target").sum())
+    explained = note(
+        "Time in times of the baseline's first (below 1 is faster), taken round by round while all backends are "
+        "alive and take turns, with a bootstrap interval over rounds; then the geometric mean of the absolute "
+        "times on this machine. First call: building, tracing, compiling and the first step, never averaged in. "
+        f"{rounds} rounds; for {target} of {len(timed)} rows they ended because the ratio was known well enough, "
+        f"for the others at the limit. Threads: {_distinct(timed['threads'])}."
+    )
+    noise = [
+        f"{escape(row.model)} {row.operation.replace('_', ' ')} {_TWO(row.ratio)} {interval(_TWO)(row.low, row.high)}"
+        for row in each(again)
+    ]
+    line = (
+        note(
+            f"A/A, {escape(baseline(findings))} against a second worker of itself: {'; '.join(noise)}. That is the "
+            "noise of this machine: a ratio inside it is not a difference."
+        )
+        if noise
+        else note("There is no A/A pair (the baseline measured against itself), so the machine's noise is not known.")
+    )
+    return "\n\n".join([table(timed, timing_columns(baseline(findings))), explained, line])
+
+
+def _distinct(values: pd.Series) -> str:
+    return ", ".join(str(value) for value in sorted(values.unique()))
+
+
+def training(findings: Findings) -> str:
+    """Show what the real runs took."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        text("backend", "backend"),
+        number("epoch, s", "epoch_s", significant),
+        number("sd", "epoch_sd", significant),
+        number("first step, s", "first_step_s", significant),
+        number("start, s", "start_s", significant),
+        number("predict, s", "predict_s", significant),
+        number("peak, MB", "peak_bytes", megabytes),
+        number("n", "runs", count),
+    ]
+    jobs = int(findings.training["jobs"].max())
+    beside = (
+        f"up to {jobs} runs were trained side by side, so these times hold for that"
+        if jobs > 1
+        else "one run at a time"
+    )
+    return (
+        table(findings.training, columns)
+        + "\n\n"
+        + note(
+            f"Means over n real runs; {beside}. Epoch: training alone, with its standard deviation over epochs and "
+            "runs. Start: from the start of the process to a framework that is ready. Predict: the test examples, "
+            "once. Peak: the most memory of any of the runs."
+        )
+    )
+
+
+def groups(findings: Findings) -> str:
+    """Disagreement by what the runs differ in, beside the reseeded floor."""
+    columns = [
+        text("differ in", "kind"),
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b", "kind"), _sides, right=False),
+        number("disagree, %", "disagreement", percent),
+        Column("range", ("least", "most", "pairs"), _range),
+        number("floor, %", "floor", percent),
+        number("both right, %", "both_right", percent),
+        number("only A, %", "only_a", percent),
+        number("only B, %", "only_b", percent),
+        number("both wrong, %", "both_wrong", percent),
+        number("kappa", "kappa", _TWO),
+        number("pairs", "pairs", count),
+    ]
+    return (
+        table(findings.groups, columns)
+        + "\n\n"
+        + note(
+            "Means over pairs of runs that differ in one thing; A is named first, and the range is that of the "
+            "pairs. Floor: what two seeds of the same backend and model disagree on, mean of A's and B's own; only "
+            "what lies above it can come from the backend or the model. Kappa: agreement of the predictions beyond "
+            "chance; 1 is complete, 0 is chance."
+        )
+    )
+
+
+def _range(least: float, most: float, pairs: int) -> str:
+    return interval(percent)(least, most) if pairs > 1 else NONE
+
+
+def _sides(model_a: str, model_b: str, backend_a: str, backend_b: str, kind: str) -> str:
+    if kind == "backends":
+        return escape(f"{model_a}: {backend_a}, {backend_b}")
+    return escape(f"{backend_a}: {model_a}, {model_b}") if kind == "models" else escape(f"{backend_a}: {model_a}")
+
+
+def pairs(findings: Findings, kind: str) -> str:
+    """Pairs of runs of one kind."""
+    rows = findings.pairs[findings.pairs["kind"] == kind]
+    columns = [
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b", "kind"), _sides, right=False),
+        Column("seeds", ("seed_a", "seed_b"), lambda a, b: f"{a}, {b}"),
+        number("both right", "both_right", count),
+        number("only A", "only_a", count),
+        number("only B", "only_b", count),
+        number("both wrong", "both_wrong", count),
+        number("disagree, %", "disagreement", percent),
+        number("kappa", "kappa", _TWO),
+        Column("A - B, points", ("difference", "low", "high"), _points),
+        number("p", "p", p_value),
+        number("p, Holm", "p_holm", p_value),
+    ]
+    return (
+        table(rows, columns)
+        + "\n\n"
+        + note(
+            "Examples that both runs get right, only A, only B, neither. A - B: accuracy with the paired 95 % "
+            "interval over examples. p: McNemar's mid-p test of only A against only B, then corrected for all "
+            f"{len(findings.pairs)} pairs of this report (Holm). It is about these two trained models; a large p is "
+            "no evidence that two models are alike."
+        )
+    )
+
+
+def _points(difference: float, low: float, high: float) -> str:
+    return f"{percent(difference)} {interval(percent)(low, high)}"
+
+
+def split_examples(examples: Examples) -> str:
+    """Examples on which the two runs of a pair disagree."""
+    pair = examples.pair
+    across = "backend" if pair["kind"] == "backends" else "model"
+    columns = [
+        text("example", "example_id"),
+        number("label", "label", count),
+        *(number(str(pair[f"{across}_{side}"]), f"probability_{side}", _THREE) for side in ("a", "b")),
+        number("gap", "gap", _THREE),
+        Column("every seed", ("stable",), _stable, right=False),
+        text("text", "snippet"),
+    ]
+    return table(examples.rows, columns, padded=False)
+
+
+def _stable(stable: Any) -> str:  # noqa: ANN401 - True, False or None out of a DataFrame
+    return NONE if stable is None or pd.isna(stable) else "yes" if stable else "no"
+
+
+def mistakes(findings: Findings) -> str:
+    """Examples that every run gets wrong."""
+    columns = [
+        text("example", "example_id"),
+        number("label", "label", count),
+        Column("probabilities", ("least", "most"), interval(_THREE)),
+        number("tokens", "length", count),
+        Column("truncated", ("truncated",), lambda cut: "yes" if cut else "no", right=False),
+        text("text", "snippet"),
+    ]
+    return table(findings.mistakes, columns, padded=False)
+
+
+def splits(findings: Findings) -> str:
+    """Show the splits of the dataset."""
+    columns = [
+        text("split", "split"),
+        number("examples", "examples", count),
+        number("positive, %", "positive", percent),
+        number("shortest", "length_min", count),
+        number("median", "length_median", decimals(1)),
+        number("mean", "length_mean", decimals(1)),
+        number("longest", "length_max", count),
+        number("truncated, %", "truncated", percent),
+        number("oov, %", "oov", percent),
+    ]
+    return (
+        table(findings.splits, columns)
+        + "\n\n"
+        + note(
+            "Lengths in tokens, with the start token and before anything is cut. Truncated: examples longer than "
+            "the models' input. Oov: tokens out of vocabulary among those kept."
+        )
+    )
+
+
+def layers(findings: Findings) -> str:
+    """Layers of every model in every backend."""
+    rows = findings.layers
+    totals = (
+        rows.groupby(["model", "backend", "divisions"], sort=False)[["parameters", "trainable"]].sum().reset_index()
+    )
+    parts = []
+    for total in totals.to_dict("records"):
+        same = (
+            (rows["model"] == total["model"])
+            & (rows["backend"] == total["backend"])
+            & (rows["divisions"] == total["divisions"])
+        )
+        parts += [rows[same], pd.DataFrame([{**total, "layer": "total", "output_shape": None}])]
+    columns = [
+        text("model", "model"),
+        text("backend", "backend"),
+        text("division", "divisions"),
+        text("layer", "layer"),
+        Column("output shape", ("output_shape",), _shape),
+        number("parameters", "parameters", count),
+        number("trainable", "trainable", count),
+    ]
+    return table(pd.concat(parts, ignore_index=True), columns)
+
+
+def _shape(shape: Any) -> str:  # noqa: ANN401 - a tuple or nothing, out of a DataFrame
+    return f"({', '.join(map(str, shape))})" if isinstance(shape, tuple) else ""
+
+
+def runs(findings: Findings) -> str:
+    """Every run asked for."""
+    columns = [
+        Column("run", ("run_id",), escape, right=False),
+        text("status", "status"),
+        number("accuracy, %", "accuracy", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        number("loss", "loss", _THREE),
+        number("train loss", "train_loss", _THREE),
+        number("valid loss", "valid_loss", _THREE),
+        number("epochs", "epochs", count),
+        number("train, s", "train_s", significant),
+        number("peak, MB", "peak_bytes", megabytes),
+    ]
+    return (
+        table(findings.runs.rename_axis("run_id").reset_index(), columns)
+        + "\n\n"
+        + note(
+            "One row a run asked for. The interval (Wilson) is over examples: what this one trained model could "
+            "score on other examples. Losses of the last epoch; training loss is taken while the weights move."
+        )
+    )
+
+
+def environment(findings: Findings) -> str:
+    """Versions, devices and threads of every backend."""
+    frame = findings.environment
+    columns = [text("", "fact"), *(text(name, name) for name in frame.columns if name != "fact")]
+    return table(frame, columns)
+
+
+def facts(rows: dict[str, str]) -> str:
+    """Two columns: what, and its value."""
+    frame = pd.DataFrame({"what": list(rows), "value": list(rows.values())})
+    return table(frame, [text("what", "what"), text("value", "value")])
+
+
+def terminal(findings: Findings) -> list[tuple[str, str]]:
+    """Short tables for the end of a terminal session: title and text."""
+    shown = []
+    if len(findings.accuracy):
+        columns = [
+            text("backend", "backend"),
+            text("model", "model"),
+            text("division", "division"),
+            number("accuracy, %", "mean", percent),
+            Column("95 % interval", ("low", "high"), interval(percent)),
+            number("n", "seeds", count),
+        ]
+        shown.append(("accuracy", plain_table(findings.accuracy, columns)))
+    if len(findings.timings):
+        wanted = ("model", "operation", "backend", f"times {baseline(findings)}'s", "95 % interval", "ms")
+        columns = [column for column in timing_columns(baseline(findings)) if column.head in wanted]
+        shown.append(("timing", plain_table(findings.timings, columns)))
+    return shown

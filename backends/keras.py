@@ -1,0 +1,331 @@
+"""Keras: ``Embedding``, ``SimpleRNN`` or ``LSTM``, ``Dense``; trained by ``fit`` or, matched, step by step.
+
+`KerasBackend` and `_KerasModel` hold whatever Keras does the same way on each of its own backends (TensorFlow, JAX,
+PyTorch); what needs the framework below stands in a pair of subclasses.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backend import Backend, Capability, EpochStats, Layer, Model, check_batch, check_device
+from harness.batches import Batches
+from harness.errors import CrosscheckError
+from harness.protocol import ModelSpec, TrainingSpec
+from harness.weights import PARAMETERS, Weights, check_weights
+
+#: a tensor, a callback: whatever the untyped framework hands around
+_Untyped = Any
+
+#: rows predicted at once, to bound the memory
+_CHUNK = 512
+
+
+class _KerasModel(Model):
+    """A Keras model on whichever backend Keras runs."""
+
+    def __init__(
+        self, name: str, spec: ModelSpec, training: TrainingSpec, weights: Weights | None, seed: int, device: str
+    ) -> None:
+        import keras
+        from keras import layers
+
+        self._where, self._spec, self._device = f"Backend {name!r}: ", spec, device
+        self._matched = weights is not None
+        self._rng = np.random.default_rng(seed)
+        keras.utils.set_random_seed(seed)
+        self._net = keras.Sequential(
+            [
+                keras.Input((spec.length,), dtype="int32"),
+                layers.Embedding(spec.vocabulary, spec.embedding, name="embedding"),
+                layers.LSTM(spec.units, name="lstm")
+                if spec.cell == "lstm"
+                else layers.SimpleRNN(spec.units, activation=spec.activation, name="rnn"),
+                layers.Dense(1, activation=None if self._matched else "sigmoid", name="dense"),
+            ]
+        )
+        if weights is not None:
+            self.set_weights(weights)
+            self._optimizer = keras.optimizers.Adam(
+                training.learning_rate, training.beta_1, training.beta_2, training.epsilon
+            )
+            self._optimizer.build(self._net.trainable_variables)
+        else:
+            optimizer = keras.optimizers.Adam(training.learning_rate)
+            self._net.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
+
+    @abstractmethod
+    def _step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped]:
+        """One matched update; mean loss and number of right answers from before it, left on the device."""
+
+    @abstractmethod
+    def _gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Sequence[_Untyped]:
+        """Dense gradients of the mean loss, in the order of the trainable variables."""
+
+    @abstractmethod
+    def _wait(self) -> None:
+        """Return when the device has finished."""
+
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        if self._matched:
+            steps = []
+            for tokens, labels in batches:
+                # Kept on the device: reading them here would wait for it at every batch.
+                steps.append((*self._step(tokens, labels), len(labels)))
+                batches.batch_done()
+            self._wait()
+            losses, hits = sum(float(loss) * n for loss, _, n in steps), sum(int(hit) for _, hit, _ in steps)
+            return EpochStats(losses / batches.examples, hits / batches.examples)
+        # Once TensorFlow is seeded, the shuffle inside fit starts over at every epoch and would repeat one order for
+        # ever; so it gets the rows in another order each time. (Seeding TensorFlow anew would throw away its
+        # instantiated functions, a third of a second an epoch.)
+        order = self._rng.permutation(batches.examples)
+        x, y = batches.arrays()
+        options = {"epochs": 1, "shuffle": True, "verbose": 0, "callbacks": [_progress(batches)]}
+        history = self._net.fit(x[order], y[order], batch_size=batches.batch_size, **options).history
+        self._wait()
+        return EpochStats(float(history["loss"][0]), float(history["accuracy"][0]))
+
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        check_batch(self._where + "train_step", self._spec, tokens, labels)
+        if self._matched:
+            loss = self._step(tokens, labels)[0]
+        else:
+            # Metrics are means since the last reset; not every release of Keras resets them for us.
+            self._net.reset_metrics()
+            loss = self._net.train_on_batch(tokens, labels, return_dict=True)["loss"]
+        self._wait()
+        return float(loss)
+
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        import keras
+
+        check_batch(self._where + "predict", self._spec, tokens)
+        found = np.empty(len(tokens), np.float32)
+        for start in range(0, len(tokens), _CHUNK):
+            # `Model.predict` builds a pipeline for each call, at many times the cost of a small batch.
+            outputs = self._net.predict_on_batch(tokens[start : start + _CHUNK])[:, 0]
+            found[start : start + _CHUNK] = (
+                keras.ops.convert_to_numpy(keras.ops.sigmoid(outputs)) if self._matched else outputs
+            )
+        return found
+
+    def gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Weights:
+        import keras
+
+        check_batch(self._where + "gradients", self._spec, tokens, labels)
+        found = self._gradients(tokens, labels)
+        return {
+            name: np.array(keras.ops.convert_to_numpy(values), np.float32, order="C")
+            for name, values in zip(PARAMETERS, found, strict=True)
+        }
+
+    def get_weights(self) -> Weights:
+        found = self._net.get_weights()
+        return {name: np.array(values, order="C") for name, values in zip(PARAMETERS, found, strict=True)}
+
+    def set_weights(self, weights: Weights) -> None:
+        check_weights(weights, self._spec, self._where + "set_weights")
+        self._net.set_weights([weights[name] for name in PARAMETERS])
+
+    def layers(self) -> tuple[Layer, ...]:
+        def count(variables: Sequence[_Untyped]) -> int:
+            return sum(int(np.prod(variable.shape)) for variable in variables)
+
+        return tuple(
+            Layer(layer.name, tuple(layer.output.shape[1:]), count(layer.weights), count(layer.trainable_weights))
+            for layer in self._net.layers
+        )
+
+    def _loss(self, labels: _Untyped, outputs: _Untyped) -> _Untyped:
+        """Mean binary cross-entropy of outputs (n, 1): logits when matched, probabilities when native."""
+        from keras import ops
+
+        return ops.mean(ops.binary_crossentropy(labels[:, None], outputs, from_logits=self._matched))
+
+
+def _progress(batches: Batches) -> _Untyped:
+    """Make a callback that counts batches.
+
+    It counts when the next one begins: with a hook at the end of a batch Keras would read the metrics, and so wait
+    for the device, at every batch (``CallbackList._configure_async_dispatch``).
+    """
+    import keras
+
+    class Progress(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+            if batch:
+                batches.batch_done()
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            batches.batch_done()
+
+    return Progress()
+
+
+class KerasBackend(Backend):
+    """Keras on one of its backends, chosen by ``KERAS_BACKEND`` before Keras is imported."""
+
+    requirement: ClassVar[str] = "rnn-crosscheck[keras]"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "gradients"})
+    #: what KERAS_BACKEND must say
+    below: ClassVar[str]
+
+    @classmethod
+    def worker_environment(cls, threads: int) -> Mapping[str, str]:
+        """Choose Keras' backend and pin OpenMP."""
+        return {"KERAS_BACKEND": cls.below, "OMP_NUM_THREADS": str(threads)}
+
+    def setup(self, *, threads: int, seed: int) -> None:
+        """Seed Python, NumPy and the framework below; refuse Keras on another backend."""
+        import keras
+
+        if keras.backend.backend() != self.below:
+            raise CrosscheckError(
+                f"Backend {self.name!r} needs Keras on {self.below}, but it runs on {keras.backend.backend()}; set "
+                f"KERAS_BACKEND={self.below} before Keras is imported."
+            )
+        keras.utils.set_random_seed(seed)
+
+
+class KerasTensorFlow(KerasBackend):
+    """Keras on TensorFlow."""
+
+    name: ClassVar[str] = "keras-tensorflow"
+    distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
+    below: ClassVar[str] = "tensorflow"
+
+    def __init__(self) -> None:
+        self._device = "cpu"
+        self._kernels: dict[str, str] = {}
+
+    @classmethod
+    def worker_environment(cls, threads: int) -> Mapping[str, str]:
+        """Pin TensorFlow's threads and rounding, keep it quiet and off memory that it doesn't need."""
+        return {
+            **super().worker_environment(threads),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # the default on x86, said aloud because it changes rounding
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_NUM_INTEROP_THREADS": str(threads),
+            # Workers that are timed side by side share the GPU; by default the first would take all of it.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        }
+
+    def setup(self, *, threads: int, seed: int) -> None:
+        """Pin threads and ask for deterministic ops, then as for all of Keras."""
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        super().setup(threads=threads, seed=seed)
+        tf.config.experimental.enable_op_determinism()
+
+    def devices(self) -> tuple[str, ...]:
+        """``cpu``, and ``cuda`` if a tensor can be computed there."""
+        import tensorflow as tf
+
+        if not (tf.test.is_built_with_cuda() and tf.config.list_physical_devices("GPU")):
+            return ("cpu",)
+        try:
+            with tf.device("/GPU:0"):
+                tf.add(tf.constant(1.0), 1.0).numpy()
+        except (RuntimeError, tf.errors.OpError):
+            return ("cpu",)
+        return ("cpu", "cuda")
+
+    def create(
+        self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
+    ) -> Model:
+        """Build a model; see `harness.backend.Backend.create`."""
+        import tensorflow as tf
+
+        if device == "cpu":
+            try:
+                tf.config.set_visible_devices([], "GPU")
+            except RuntimeError:
+                raise CrosscheckError(
+                    f"Backend {self.name!r} can't use the device 'cpu' in a process that has used the GPU; start a "
+                    "fresh one."
+                ) from None
+        else:
+            check_device(self, device)
+        if weights is not None:
+            # TF32 has ten bits of mantissa: too few for parity.
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        self._device = device
+        created = _TensorFlowModel(self.name, model, training, weights, seed, device)
+        self._kernels[model.cell] = created.kernel()
+        return created
+
+    def environment(self) -> dict[str, str]:
+        """Versions, device, threads, kernels of the models created so far, determinism."""
+        import os
+
+        import keras
+        import tensorflow as tf
+        from tensorflow.python.framework.config import is_op_determinism_enabled
+
+        threading = tf.config.threading
+        cuda = self._device == "cuda"
+        return {
+            "keras": str(keras.__version__),
+            "tensorflow": str(tf.__version__),
+            "device": "cuda" if cuda else "cpu",
+            "threads": f"{threading.get_intra_op_parallelism_threads()} intra-op, "
+            f"{threading.get_inter_op_parallelism_threads()} inter-op",
+            **{f"kernel {cell}": kernel for cell, kernel in sorted(self._kernels.items())},
+            "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+            "determinism": f"op determinism {'on' if is_op_determinism_enabled() else 'off'}",
+        }
+
+
+class _TensorFlowModel(_KerasModel):
+    def __init__(self, *arguments: _Untyped) -> None:
+        super().__init__(*arguments)
+        import tensorflow as tf
+
+        net, variables = self._net, self._net.trainable_variables
+        # One trace for every batch size: a retrace for the last, smaller batch would be paid in the epoch's time.
+        signature = (tf.TensorSpec((None, self._spec.length), tf.int32), tf.TensorSpec((None,), tf.float32))
+
+        def differentiate(tokens: _Untyped, labels: _Untyped) -> tuple[_Untyped, _Untyped, list[_Untyped]]:
+            with tf.GradientTape() as tape:
+                outputs = net(tokens, training=True)
+                loss = self._loss(labels, outputs)
+            # Keras would square the embedding's IndexedSlices before duplicate rows are summed, so that Adam's
+            # second moment is wrong (keras/src/backend/tensorflow/sparse.py); dense gradients are summed first.
+            found = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
+            return loss, outputs, found
+
+        def step(tokens: _Untyped, labels: _Untyped) -> tuple[_Untyped, _Untyped]:
+            loss, logits, found = differentiate(tokens, labels)
+            self._optimizer.apply(found, variables)
+            right = tf.equal(logits[:, 0] >= 0, labels >= 0.5)
+            return loss, tf.reduce_sum(tf.cast(right, tf.int32))
+
+        self._differentiate = tf.function(differentiate, input_signature=signature, autograph=False)
+        self._apply = tf.function(step, input_signature=signature, autograph=False)
+
+    def _step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped]:
+        return self._apply(tokens, labels)
+
+    def _gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Sequence[_Untyped]:
+        return self._differentiate(tokens, labels)[2]
+
+    def _wait(self) -> None:
+        import tensorflow as tf
+
+        if self._device == "cuda":
+            tf.test.experimental.sync_devices()
+
+    def kernel(self) -> str:
+        """Name what computes the recurrence (keras/src/backend/tensorflow/rnn.py)."""
+        if self._device == "cuda" and self._spec.cell == "lstm":
+            return "cuDNN"
+        return "while loop, XLA" if not self._matched and self._net.jit_compile else "while loop"

@@ -13,6 +13,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.session import ComparisonSession, RecordedClock, Timed
 
+# A run that failed has no times to hand over; its failure says enough.
+pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")
+
 
 def _replay(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, seconds: Sequence[float]) -> None:
     """Hand measured rounds to pytest-benchmark, which reads them off the test's recorded clock."""

@@ -160,6 +160,7 @@ def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     first.assert_outcomes(passed=1, failed=1, deselected=first.parseoutcomes()["deselected"])
     assert "killed by SIGKILL" in text(first)
     assert "about to die" in text(first)  # the end of the worker's log
+    assert "not used at all" not in text(first)
     assert "Traceback" not in text(first)
     dead = results(pytester.path)["matched-tests.fakes.Dying-rnn-seed0"]
     assert dead.status == "failed"

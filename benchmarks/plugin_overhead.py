@@ -1,7 +1,8 @@
 """What the installed plugin costs a pytest session that doesn't use it.
 
 Collects an unrelated project with the plugin and with ``-p no:crosscheck``, in turn, and prints the medians and the
-median of the differences, in milliseconds of processor time (a session waits for nothing else). Also prints which heavy packages the session imported: none.
+median of the differences, in milliseconds of processor time (a session waits for nothing else). Also prints which
+heavy packages the session imported: none.
 """
 
 from __future__ import annotations

@@ -253,7 +253,10 @@ class ComparisonSession:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
-        self._dataset = datasets.load(self.protocol.data.dataset)
+        data = self._option("data")
+        self._dataset = datasets.load(
+            self.protocol.data.dataset, data=self._config.invocation_params.dir / data if data else None
+        )
         self._settled = choose_device(self._device, self.backends, self.folder / "logs")
         self._runs = {run.run_id: run for run in self._plan(self._dataset.fingerprint, self._settled)}
         write_json(self.folder / "dataset.json", facts(self._dataset, self.protocol.data))

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
 
 #: name -> module:function; the function takes the user's file or folder and the cache folder, None for neither
-_LOADERS = {"reviews": "harness.datasets.reviews:load"}
+_LOADERS = {
+    "imdb": "harness.datasets.imdb:load",
+    "reviews": "harness.datasets.reviews:load",
+}
 
 
 def names() -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Corpus:
         One unique name an example.
     splits
         ``train``, ``valid`` or ``test`` for each example; there need not be a ``valid``.
+    encoded
+        The ids, for a source that comes encoded; None to encode the texts.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class Corpus:
     labels: NDArray[np.int8]
     example_ids: Sequence[str]
     splits: Sequence[SplitName]
+    encoded: text.Encoded | None = None
 
     def __post_init__(self) -> None:
         sizes = {
@@ -164,7 +167,7 @@ def write(corpus: Corpus, folder: Path) -> None:
         An example has no word; the sentence names it.
     """
     codes = np.array([SPLITS.index(split) for split in corpus.splits], np.int8)
-    encoded = text.encode(corpus.texts, codes == SPLITS.index("train"))
+    encoded = corpus.encoded or text.encode(corpus.texts, codes == SPLITS.index("train"))
     empty = np.flatnonzero(np.diff(encoded.offsets) == 1)
     if len(empty):
         example_id = corpus.example_ids[int(empty[0])]

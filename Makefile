@@ -35,4 +35,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf comparison build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

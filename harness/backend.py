@@ -10,10 +10,12 @@ import ast
 import hashlib
 import importlib
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -152,8 +154,10 @@ class Registered:
         module_name, _, attribute = self.target.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ContractError(f"Backend {self.name!r} ({self.target}) can't be imported: {error}.") from error
+        except Exception as error:
+            raise ContractError(
+                f"Backend {self.name!r} ({self.target}) can't be imported: {type(error).__name__}: {error}."
+            ) from error
         check_contract(self.name, found)
         return found  # type: ignore[no-any-return]  # just checked
 
@@ -274,11 +278,26 @@ def missing_distributions(backend: type[Backend]) -> tuple[str, ...]:
 
 
 def versions(backend: type[Backend]) -> dict[str, str]:
-    """Versions of the backend's distributions, and a digest of its source without comments and layout."""
+    """Versions of the backend's distributions, and a digest of the source that computes its results.
+
+    The source is that of the modules of the backend and of its base classes, and of what the harness itself adds to
+    a result: weights, batches, selection, worker. Comments and layout don't count. Other modules that a backend
+    imports are not seen.
+    """
     found = {name: _version(name) or "not installed" for name in ("numpy", *backend.distributions)}
-    source = ast.dump(ast.parse(inspect.getsource(inspect.getmodule(backend) or backend)))
-    found["source"] = hashlib.sha256(source.encode()).hexdigest()[:16]
+    files = {inspect.getfile(base) for base in backend.__mro__ if base.__module__.split(".")[0] not in _BELOW}
+    files |= {str(Path(__file__).parent / name) for name in _COMPUTING}
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda name: (Path(name).name, name)):
+        digest.update(ast.dump(ast.parse(Path(file).read_bytes())).encode())
+    found["source"] = digest.hexdigest()[:16]
     return found
+
+
+#: modules of base classes that don't compute
+_BELOW = sys.stdlib_module_names | {"harness"}
+#: files of the harness that a result depends on, whatever the backend
+_COMPUTING = ("weights.py", "batches.py", "worker.py", "datasets/selection.py", "datasets/text.py")
 
 
 def _version(distribution: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 # Only a name so far. A project's conftest may put a folder called `reports` in front of ours later on.
-import reports  # noqa: F401
+import reports
 
 if TYPE_CHECKING:
     from harness.session import Summary
@@ -75,10 +75,17 @@ def pytest_configure(config: pytest.Config) -> None:
     from harness.errors import CrosscheckError
     from harness.session import ComparisonSession
 
+    if Path(reports.__file__ or "").resolve().parent.parent != Path(__file__).resolve().parent.parent:
+        raise pytest.UsageError(
+            f"--benchmark needs its own package `reports`, but found another at {reports.__file__}; run it from a "
+            "folder that has none, or with `pytest` instead of `python -m pytest`."
+        )
     try:
         session = ComparisonSession(config, report=_report)
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
+    # A run takes as long as it takes; the suite says so to pytest-timeout, which need not be there.
+    config.addinivalue_line("markers", "timeout(seconds): limit of one test, read by pytest-timeout")
     config.pluginmanager.register(session, "crosscheck-session")
 
 

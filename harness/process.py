@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ Event = Mapping[str, Any]
 
 _END = None
 _LOG_TAIL_LINES = 20
+_LOOK_SECONDS = 1.0
 
 
 class WorkerFailure(Exception):
@@ -85,7 +87,7 @@ class WorkerProcess:
             that isn't an event, or said that it failed.
         """
         try:
-            event = self._events.get(timeout=timeout)
+            event = self._next(timeout)
         except queue.Empty:
             self.stop()
             raise WorkerFailure(self.failure(f"The worker said nothing for {timeout:g} s and was stopped.")) from None
@@ -120,12 +122,28 @@ class WorkerProcess:
                 self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 pass
-        if self._process.poll() is None:
+        try:
+            # The whole group, even if its leader is gone: a framework may have started processes of its own.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS refuses a group that has only a zombie left
+            pass
+        self._process.wait()
+
+    def _next(self, timeout: float) -> Event | str | None:
+        """Wait for an event, looking now and then whether the worker is still there.
+
+        A child of a dead worker may hold the pipe open, so that it never ends.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            gone = self._process.poll() is not None
             try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait()
+                return self._events.get(timeout=max(0.0, min(_LOOK_SECONDS, deadline - time.monotonic())))
+            except queue.Empty:
+                if gone:
+                    return _END
+                if time.monotonic() >= deadline:
+                    raise
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

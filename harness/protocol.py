@@ -298,6 +298,11 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]
         return where, tree
     if not isinstance(base, str) or base in seen:
         raise UsageError(f"{where}: extends: expected the name of a preset or another file, got {base!r}.")
+    if base.endswith(".toml"):
+        # As the user reads it: beside the file that says so.
+        base = str(Path(source).parent / base)
+        if base in seen or base == source:
+            raise UsageError(f"{where}: extends: the files extend each other in a circle.")
     _, below = _read(base, (*seen, source))
     below.pop("description", None)
     below["name"] = Path(where).stem

@@ -76,7 +76,7 @@ class Durations(_Record):
 
     start: Annotated[float, Field(description="from process start to a framework that is imported and set up")]
     build: Annotated[float, Field(description="creating the model")]
-    first_step: Annotated[float, Field(description="first training step of a throw-away model: trace, compile")]
+    first_step: Annotated[float, Field(description="first batch of the first epoch, with padding, tracing, compiling")]
     train: Annotated[float, Field(description="sum of the epochs")]
     predict: Annotated[float, Field(description="the test split, once")]
     total: Annotated[float, Field(description="the whole process")]
@@ -113,7 +113,7 @@ class RunResult(_Record):
 class TimingRecord(_Record):
     """Rounds of one operation of one worker, measured in turn with the others of its group."""
 
-    key: Annotated[str, Field(description="key of the run with seed 0 that this times")] = ""
+    key: Annotated[str, Field(description="of the timed run and its baseline")] = ""
     backend: str
     model: str
     operation: Operation
@@ -192,6 +192,9 @@ class Manifest(_Record):
     keys: Annotated[
         dict[str, str],
         Field(description="run id -> key; a result with another key belongs to another comparison"),
+    ] = {}
+    timing_keys: Annotated[
+        dict[str, str], Field(description="backend/model -> key; a timing with another key isn't of this comparison")
     ] = {}
     commit: str = ""
     machine: dict[str, str] = {}

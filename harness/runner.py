@@ -121,16 +121,21 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     return spec.key({**info.versions, "worker": WORKER_VERSION})
 
 
-def number_of_jobs(protocol: Protocol) -> int:
-    """Count the runs to train side by side: as the protocol says, or as many as the cores hold."""
-    return protocol.workers.jobs or max(1, available_cores() // protocol.workers.threads)
+def number_of_jobs(protocol: Protocol, device: str) -> int:
+    """Count the runs to train side by side: as the protocol says, or as many as the cores hold; one on a GPU."""
+    if protocol.workers.jobs:
+        return protocol.workers.jobs
+    return 1 if device == "cuda" else max(1, available_cores() // protocol.workers.threads)
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use, the quota of a container among the limits."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max" for no quota
+        return cores
 
 
 def worker_environment(info: BackendInfo, threads: int, device: str) -> dict[str, str]:
@@ -158,9 +163,8 @@ def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -
         if info.missing:
             continue
         request = {"mode": "probe", "backend": address(info), "threads": 1}
-        worker = WorkerProcess(
-            request, environment=worker_environment(info, 1, "cuda"), log=logs / f"probe-{info.name}.log"
-        )
+        log = logs / f"probe-{info.name.replace(':', '.')}.log"
+        worker = WorkerProcess(request, environment=worker_environment(info, 1, "cuda"), log=log)
         try:
             devices = [name for event in worker.events(120) for name in event.get("devices", ())]
         except WorkerFailure:

@@ -6,11 +6,12 @@ import platform
 import queue
 import shlex
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -35,9 +36,8 @@ from harness.runner import (
     look_up,
     number_of_jobs,
     plan,
-    run_key,
 )
-from harness.timing import Stopwatch, merged, timing_spec
+from harness.timing import Stopwatch, merged, timing_key, timing_spec
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
 
@@ -98,10 +98,15 @@ class ComparisonSession:
         self.protocol = self._read_protocol()
         self._divisions = self._chosen_divisions()
         self._models = self._chosen_models()
+        # A local backend lies where the user stands; at the end, so that it shadows nothing.
+        if (here := str(config.invocation_params.dir)) not in sys.path:
+            sys.path.append(here)
         self.backends = self._chosen_backends()
         self._device = self._wanted_device()
         self.folder = (config.invocation_params.dir / self._option("output")).resolve()
         config.args = self._arguments()
+        # The project around may name its tests otherwise; ours keep their names.
+        config.addinivalue_line("python_functions", "test_*")
 
         self._selected: list[str] = []
         self._runs: dict[str, PlannedRun] = {}
@@ -247,6 +252,8 @@ class ComparisonSession:
             self._open()
         except CrosscheckError as error:
             raise pytest.UsageError(str(error)) from None
+        except OSError as error:
+            raise pytest.UsageError(f"The results can't be written to {self.folder}: {error}.") from None
 
     def _open(self) -> None:
         """Encode the data, settle the device, and write down what is going to be compared."""
@@ -271,6 +278,7 @@ class ComparisonSession:
                 backends=tuple(info.name for info in self.backends),
                 runs=tuple(self._runs),
                 keys={run_id: run.key for run_id, run in self._runs.items()},
+                timing_keys=self._timing_keys(),
                 commit=_commit(self._config.rootpath),
                 machine=_machine(),
             ),
@@ -297,7 +305,7 @@ class ComparisonSession:
         self._executor = LocalExecutor(
             self.folder,
             self._dataset.path,
-            jobs=number_of_jobs(self.protocol),
+            jobs=number_of_jobs(self.protocol, self._settled),
             stall_seconds=self.protocol.workers.stall_seconds,
         )
         self._futures = {run_id: self._executor.submit(self._runs[run_id]) for run_id in self._selected}
@@ -321,7 +329,7 @@ class ComparisonSession:
         if self._display is None:
             self._display = self._new_display()
         capture = self._config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
             self._display.begin()
             try:
                 yield self._display
@@ -356,7 +364,7 @@ class ComparisonSession:
                 display.message("timing: starting workers")
                 self._stopwatch = Stopwatch(
                     self.protocol,
-                    [info for info in self.backends if not info.missing],
+                    self._timed_backends(),
                     dataset=self._dataset.path,
                     dataset_fingerprint=self._dataset.fingerprint,
                     device=self._settled,
@@ -369,9 +377,10 @@ class ComparisonSession:
             display.message(
                 f"timing: {cell.model} {cell.operation}: {rounds} rounds in {time.monotonic() - began:.1f} s"
             )
-        self._timings[cell.model, cell.operation] = {record.backend: record for record in records}
+        place = (cell.model, cell.operation)
+        self._timings[place] = {record.backend: record for record in records}
         path = self.folder / "timings.json"
-        write_json(path, merged(self._earlier_timings(path), records, self._timing_failures))
+        write_json(path, merged(self._earlier_timings(path), place, records, self._timing_failures))
 
     def _earlier_timings(self, path: Path) -> TimingResults:
         """Read the timings on disk that belong to this comparison."""
@@ -379,9 +388,19 @@ class ComparisonSession:
             earlier = read_record(path, TimingResults)
         except ResultsError:
             return TimingResults()
+        valid = set(self._timing_keys().values())
+        return TimingResults(records=tuple(record for record in earlier.records if record.key in valid))
+
+    def _timed_backends(self) -> list[BackendInfo]:
+        """Choose the backends that can be timed, the baseline first: what is timed are native models."""
+        return [info for info in self.backends if not info.missing and "native" in info.backend.capabilities]
+
+    def _timing_keys(self) -> dict[str, str]:
+        """Name what a timing must have been taken of to belong to this comparison."""
         assert self._dataset is not None
-        valid = {
-            run_key(
+        timed = self._timed_backends()
+        return {
+            f"{info.name}/{model}": timing_key(
                 timing_spec(
                     self.protocol,
                     info.name,
@@ -390,10 +409,10 @@ class ComparisonSession:
                     device=self._settled,
                 ),
                 info,
+                timed[0].name,
             )
-            for info, model in product(self.backends, self._models)
+            for info, model in product(timed, self._models)
         }
-        return TimingResults(records=tuple(record for record in earlier.records if record.key in valid))
 
     def info(self, backend: str) -> BackendInfo:
         """Look a backend of the comparison up by name."""

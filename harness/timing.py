@@ -8,6 +8,7 @@ machine. The clock is the worker's own, read around the call; pipes are outside 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class Stopwatch:
         self._fingerprint = dataset_fingerprint
         self._device = device
         self._lanes: list[_Lane] = []
+        self._baseline = backends[0].name if backends else ""
         self.failures: dict[str, str] = {}
         threads = protocol.workers.threads
         for info, again in [(info, False) for info in backends] + [(info, True) for info in backends[:1]]:
@@ -170,7 +172,6 @@ class Stopwatch:
 
     def _records(self, model: str, operation: Operation, stopped: str) -> Iterator[TimingRecord]:
         again = next((lane for lane in self._lanes if lane.again), None)
-        baseline = next((lane for lane in self._lanes if not lane.again), None)
         for lane in [lane for lane in self._lanes if not lane.again]:
             facts: Mapping[str, Any] = {}
             with self._surviving(lane):
@@ -179,7 +180,7 @@ class Stopwatch:
                 continue
             twin = again is not None and again.info.name == lane.info.name
             yield TimingRecord(
-                key=run_key(self._spec(lane, model), lane.info),
+                key=timing_key(self._spec(lane, model), lane.info, self._baseline),
                 backend=lane.info.name,
                 model=model,
                 operation=operation,
@@ -187,7 +188,7 @@ class Stopwatch:
                 rounds_ns=tuple(lane.rounds),
                 again_ns=tuple(again.rounds) if again is not None and twin else (),
                 first_call_ns=lane.first_ns,
-                baseline=lane is baseline,
+                baseline=lane.info.name == self._baseline,
                 stopped=stopped,
                 threads=self._protocol.workers.threads,
                 peak_memory_bytes=int(facts["peak_memory_bytes"]),
@@ -195,11 +196,20 @@ class Stopwatch:
             )
 
 
-def merged(old: TimingResults, records: Sequence[TimingRecord], failures: Mapping[str, str]) -> TimingResults:
-    """Put new records beside earlier ones of other models and operations."""
-    new = {(record.model, record.operation) for record in records}
-    kept = [record for record in old.records if (record.model, record.operation) not in new]
+def merged(
+    old: TimingResults, measured: tuple[str, Operation], records: Sequence[TimingRecord], failures: Mapping[str, str]
+) -> TimingResults:
+    """Put what was just measured beside earlier records of other models and operations.
+
+    Earlier records of the `measured` cell go, even if measuring it anew has failed.
+    """
+    kept = [record for record in old.records if (record.model, record.operation) != measured]
     return TimingResults(records=(*kept, *records), failures=dict(failures))
+
+
+def timing_key(spec: RunSpec, info: BackendInfo, baseline: str) -> str:
+    """Key of a timing: the run that is timed, and the backend whose time it is held against."""
+    return hashlib.sha256(f"{run_key(spec, info)} against {baseline}".encode()).hexdigest()
 
 
 def timing_spec(

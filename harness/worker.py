@@ -14,7 +14,8 @@ import time
 
 _STARTED = time.perf_counter()
 
-import json  # noqa: E402 - the clock above starts before everything else
+import gc  # noqa: E402 - the clock above starts before everything else
+import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
@@ -208,6 +209,8 @@ def _epoch(
         raise ContractError(
             f"Backend {backend.name!r}: fit_epoch must return an EpochStats, got {type(stats).__name__}."
         )
+    if not np.isfinite(stats.loss):
+        raise CrosscheckError(f"Training diverged: the loss of epoch {epoch} is {stats.loss}.")
     emit("progress", stage="validate", epoch=epoch)
     probabilities = predict(backend, model, selection.valid, spec.data.length, spec.data.vocabulary, emit)
     loss, accuracy = score(probabilities, selection.valid.labels)
@@ -274,6 +277,14 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_peak_memory() -> None:
+    """Let the peak start anew from what is resident now, where the system can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
 # --- timing -------------------------------------------------------------------------------------------------
 
 
@@ -289,9 +300,12 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             return
         name = command["call"]
         if command["do"] == "prepare":
-            begun = time.perf_counter_ns()
-            calls[name], examples = _prepare(command, backend, dataset)
-            emit("built", ns=time.perf_counter_ns() - begun, examples=examples)
+            # One model at a time, and its own peak: what was timed before is not this row's memory.
+            calls.clear()
+            gc.collect()
+            forget_peak_memory()
+            calls[name], examples, ns = _prepare(command, backend, dataset)
+            emit("built", ns=ns, examples=examples)
         elif command["do"] == "round":
             call, loops = calls[name], int(command["loops"])
             begun = time.perf_counter_ns()
@@ -302,11 +316,13 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             emit("facts", peak_memory_bytes=peak_memory(), environment=dict(backend.environment()))
 
 
-def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> tuple[Callable[[], object], int]:
-    """Build a native model and one call of the operation over real batches; also the examples in a call."""
+def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> tuple[Callable[[], object], int, int]:
+    """Build a native model and a call of the operation over real batches.
+
+    Returns the call, the examples in a call, and the nanoseconds that building the model took.
+    """
     spec = RunSpec.model_validate_json(json.dumps(command["spec"]))
     selection = apply(dataset, spec.data)
-    model = create(backend, spec)
     operation = command["operation"]
     block = selection.train if operation == "train_step" else selection.test
     size = 1 if operation == "predict_one" else min(spec.training.batch_size, len(block.rows))
@@ -316,6 +332,9 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
         rows = block.rows[start : start + size]
         tokens = block.split.padded(rows, spec.data.length, spec.data.vocabulary)
         batches.append((tokens, block.split.labels[rows].astype(np.float32)))
+    begun = time.perf_counter_ns()
+    model = create(backend, spec)
+    ns = time.perf_counter_ns() - begun
     turn = 0
 
     def call() -> object:
@@ -324,7 +343,7 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
         turn += 1
         return model.train_step(tokens, labels) if operation == "train_step" else model.predict(tokens)
 
-    return call, size
+    return call, size, ns
 
 
 if __name__ == "__main__":

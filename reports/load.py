@@ -225,15 +225,10 @@ def _timings(path: Path, manifest: Manifest) -> TimingResults:
     if not path.is_file():
         return TimingResults()
     timings = read_record(path, TimingResults)
-    runs = {
-        (backend, model.name): f"native-{backend.replace(':', '.')}-{model.name}-seed0"
-        for backend, model in product(manifest.backends, manifest.protocol.models)
-    }
-    # A record of another backend or model, or under another key than its run, is left over from another comparison.
+    # A record under another key, or of a backend or model that has none, is left over from another comparison.
     kept = tuple(
         record
         for record in timings.records
-        if (run_id := runs.get((record.backend, record.model)))
-        and (not record.key or manifest.keys.get(run_id, record.key) == record.key)
+        if manifest.timing_keys.get(f"{record.backend}/{record.model}") == record.key
     )
     return timings.model_copy(update={"records": kept})

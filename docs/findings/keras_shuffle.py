@@ -1,4 +1,4 @@
-"""Does Keras' ``fit(shuffle=True)`` give every epoch an order of its own once a seed is set?
+"""Show whether Keras' ``fit(shuffle=True)`` gives every epoch an order of its own once a seed is set.
 
 Prints the order in which a three-epoch ``fit`` hands out twelve examples, without and with
 ``keras.utils.set_random_seed``, on the backend that ``KERAS_BACKEND`` names (TensorFlow by default).
@@ -21,10 +21,10 @@ class Recorder(keras.Model):
         super().__init__()
         self.seen: list[int] = []
 
-    def call(self, inputs):  # noqa: ANN001, ANN201
+    def call(self, inputs):  # noqa: ANN001, ANN201, D102
         return inputs
 
-    def train_step(self, *arguments):  # noqa: ANN002, ANN201
+    def train_step(self, *arguments):  # noqa: ANN002, ANN201, D102
         data = arguments[-1]
         self.seen += [int(value) for value in np.asarray(data[0]).ravel()]
         return {"loss": keras.ops.zeros(())}

@@ -13,8 +13,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.session import ComparisonSession, RecordedClock, Timed
 
-# A run that failed has no times to hand over; its failure says enough.
-pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")
+pytestmark = [
+    # A run that failed has no times to hand over; its failure says enough.
+    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"),
+    # A training may take hours; a worker that hangs is stopped by `workers.stall_seconds`.
+    pytest.mark.timeout(0),
+]
 
 
 def _replay(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, seconds: Sequence[float]) -> None:

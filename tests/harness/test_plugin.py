@@ -67,7 +67,10 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     for name in ("report.md", "comparison.json", "manifest.json", "timings.json"):
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown
-    assert re.search(r"accuracy.*\n(.*\n)*.*tests\.fakes:Steady", shown)
+    accuracy, timing = (shown.split(f"= {title} =")[1].split("\n=")[0] for title in ("accuracy", "timing"))
+    for table in (accuracy, timing):
+        assert "tests.fakes:Steady" in table
+        assert "tests.fakes:Other" in table
 
 
 def test_finished_runs_are_not_run_again_until_something_changes(pytester: pytest.Pytester) -> None:

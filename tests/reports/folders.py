@@ -220,6 +220,7 @@ def timing_results(of: Protocol, backends: Sequence[str], rounds: int = 12) -> T
 
                 records.append(
                     TimingRecord(
+                        key="timed",
                         backend=backend,
                         model=model,
                         operation=operation,
@@ -309,6 +310,7 @@ def write_comparison(
             backends=tuple(backends),
             runs=tuple(spec.run_id for spec in specs),
             keys={spec.run_id: f"key of {spec.run_id}" for spec in specs},
+            timing_keys={f"{name}/{model.name}": "timed" for name in backends for model in of.models},
             commit="0123456789abcdef0123456789abcdef01234567",
             machine={"cpu": "A Processor | 3 GHz", "cores": "2", "python": "3.11.0"},
         ),

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 
 
 def test_an_unknown_name_lists_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Unknown dataset 'review'; the valid ones are: reviews"):
+    with pytest.raises(UsageError, match="Unknown dataset 'review'; the valid ones are: imdb, reviews"):
         datasets.load("review", cache=tmp_path)
 
 

@@ -24,6 +24,7 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "protocol": ("NAME", "quick", "protocol: a preset (quick, imdb) or a file that ends in .toml"),
     "dataset": ("NAME", "", "dataset instead of the protocol's"),
     "data": ("PATH", "", "file or folder of the dataset, for datasets that are read from one"),
+    "columns": ("ROLE=NAME,...", "", "columns of the dataset table: text=A,label=B,split=C,id=D (guessed)"),
     "backends": ("A,B", "", "backends, the first is the baseline (all registered ones)"),
     "models": ("A,B", "", "models of the protocol (all)"),
     "divisions": ("A,B", "", "native, matched (the protocol's)"),

@@ -174,6 +174,7 @@ class DatasetFacts(_Record):
     splits: dict[str, SplitFacts]
     shown: ExampleFacts | None = None
     shortest: ExampleFacts | None = None
+    longest: ExampleFacts | None = None
     longest_id: str = ""
     longest_length: int = 0
     inputs_hash: str

@@ -262,7 +262,9 @@ class ComparisonSession:
             reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
         data = self._option("data")
         self._dataset = datasets.load(
-            self.protocol.data.dataset, data=self._config.invocation_params.dir / data if data else None
+            self.protocol.data.dataset,
+            data=self._config.invocation_params.dir / data if data else None,
+            columns=self._option("columns"),
         )
         self._settled = choose_device(self._device, self.backends, self.folder / "logs")
         self._runs = {run.run_id: run for run in self._plan(self._dataset.fingerprint, self._settled)}

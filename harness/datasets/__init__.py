@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import unknown
+from harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
 
 #: name -> module:function; the function takes the user's file or folder and the cache folder, None for neither
 _LOADERS = {
+    "aclimdb": "harness.datasets.aclimdb:load",
     "imdb": "harness.datasets.imdb:load",
     "reviews": "harness.datasets.reviews:load",
+    "table": "harness.datasets.table:load",
 }
+#: those whose function takes the names of columns as well
+_WITH_COLUMNS = frozenset({"table"})
 
 
 def names() -> tuple[str, ...]:
@@ -24,7 +28,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_LOADERS))
 
 
-def load(name: str, *, data: Path | None = None, cache: Path | None = None) -> Dataset:
+def load(name: str, *, data: Path | None = None, columns: str = "", cache: Path | None = None) -> Dataset:
     """Load a dataset, encoded, from the cache or from its source.
 
     Parameters
@@ -33,18 +37,26 @@ def load(name: str, *, data: Path | None = None, cache: Path | None = None) -> D
         One of `names`.
     data
         File or folder of the user's, for a loader that reads one.
+    columns
+        Which columns are what, as ``text=review,label=sentiment``, for a loader that reads a table.
     cache
         Folder of the cache; None for ``$CROSSCHECK_CACHE``, else the platform's place for caches.
 
     Raises
     ------
     UsageError
-        There is no such dataset, or it doesn't take `data`.
+        There is no such dataset, it doesn't take `data` or `columns`, or `columns` has another form.
     DataError
         The source is missing or isn't what it should be.
     """
     if name not in _LOADERS:
         raise unknown("dataset", name, _LOADERS)
     module, _, function = _LOADERS[name].partition(":")
-    loader: Callable[[Path | None, Path | None], Dataset] = getattr(importlib.import_module(module), function)
+    loader: Callable[..., Dataset] = getattr(importlib.import_module(module), function)
+    if name in _WITH_COLUMNS:
+        from harness.datasets.columns import parse
+
+        return loader(data, cache, parse(columns))
+    if columns:
+        raise UsageError(f"The dataset {name!r} has no columns to name; got {columns!r}.")
     return loader(data, cache)

@@ -14,12 +14,13 @@ Layout of the folder::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 _ARRAYS = {"tokens": np.int32, "offsets": np.int64, "labels": np.int8, "splits": np.int8}
 _FILES = (*(f"{array}.npy" for array in _ARRAYS), "words.txt", "texts.arrow")
+#: bytes, or characters of text, that are written or hashed at once
+_BATCH = 1 << 22
 _SPECIAL = {text.PAD: "<pad>", text.START: "<start>", text.OOV: "<oov>", 3: "<unused>"}
 
 
@@ -50,7 +53,8 @@ class Corpus:
     source
         Where it comes from, in a sentence for the report.
     texts
-        One text an example; the order of the rows of a split is the order of the split.
+        One text an example; the order of the rows of a split is the order of the split. A sequence that isn't a list
+        or a tuple gives valid Unicode. Large datasets lie on disk, with the training split first.
     labels
         0 or 1, int8 (n,).
     example_ids
@@ -59,6 +63,8 @@ class Corpus:
         ``train``, ``valid`` or ``test`` for each example; there need not be a ``valid``.
     encoded
         The ids, for a source that comes encoded; None to encode the texts.
+    origin
+        What an error names: the user's file, for a dataset that is read from one.
 
     Raises
     ------
@@ -73,6 +79,7 @@ class Corpus:
     example_ids: Sequence[str]
     splits: Sequence[SplitName]
     encoded: text.Encoded | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         sizes = {
@@ -83,51 +90,68 @@ class Corpus:
         }
         if len(set(sizes.values())) > 1:
             shown = ", ".join(f"{count} {what}" for what, count in sizes.items())
-            raise self._error(f"expected one of each for every example, got {shown}")
+            raise self.error(f"expected one of each for every example, got {shown}")
         self._check_ids()
         self._check_texts()
         self._check_labels()
         self._check_splits()
 
-    def _error(self, problem: str) -> DataError:
-        return DataError(f"Dataset {self.name!r}: {problem}.")
+    def error(self, problem: str) -> DataError:
+        """Say what isn't as it should be."""
+        return DataError(f"{self.origin or f'Dataset {self.name!r}'}: {problem}.")
 
     def _check_ids(self) -> None:
-        seen: set[str] = set()
         for example_id in self.example_ids:
             if not example_id or "\n" in example_id or not _is_unicode(example_id):
-                raise self._error(f"an example id is one line of text, got {example_id!r}")
-            if example_id in seen:
-                raise self._error(f"example ids must be unique, got {example_id!r} twice")
-            seen.add(example_id)
+                raise self.error(f"an example id is one line of text, got {example_id!r}")
+        repeated = first_repeat(self.example_ids)
+        if repeated is not None:
+            raise self.error(f"example ids must be unique, got {self.example_ids[repeated[1]]!r} twice")
 
     def _check_texts(self) -> None:
+        if not isinstance(self.texts, list | tuple):
+            return  # read from disk or decoded, so valid, and costly to go through
         for example_id, content in zip(self.example_ids, self.texts, strict=True):
             if not _is_unicode(content):
-                raise self._error(f"the text of {example_id!r} isn't valid Unicode (it has a lone surrogate)")
+                raise self.error(f"the text of {example_id!r} isn't valid Unicode (it has a lone surrogate)")
 
     def _check_labels(self) -> None:
         labels = np.asarray(self.labels)
         wrong = np.flatnonzero((labels != 0) & (labels != 1))
         if len(wrong):
             example_id = self.example_ids[int(wrong[0])]
-            raise self._error(f"labels are 0 or 1, got {labels[wrong[0]]!s} for {example_id!r}")
+            raise self.error(f"labels are 0 or 1, got {labels[wrong[0]]!s} for {example_id!r}")
         object.__setattr__(self, "labels", labels.astype(np.int8))
 
     def _check_splits(self) -> None:
         present: dict[str, set[int]] = {}
         for example_id, split, label in zip(self.example_ids, self.splits, self.labels.tolist(), strict=True):
             if split not in SPLITS:
-                raise self._error(f"a split is one of {', '.join(SPLITS)}, got {split!r} for {example_id!r}")
+                raise self.error(f"a split is one of {', '.join(SPLITS)}, got {split!r} for {example_id!r}")
             present.setdefault(split, set()).add(label)
         for required in ("train", "test"):
             if required not in present:
-                raise self._error(f"there is no example in the split {required!r}, which is needed")
+                raise self.error(f"there is no example in the split {required!r}, which is needed")
         for name, classes in present.items():
             if len(classes) < 2:
-                raise self._error(
+                raise self.error(
                     f"every split needs examples of both classes, but all of {name!r} have the label {classes.pop()}"
                 )
+
+
+def first_repeat(values: Sequence[str]) -> tuple[int, int] | None:
+    """Find the first value that was there before: the earlier and the later place, None if all are different."""
+    # Eight bytes a value, where a set takes more than a hundred; equal hashes are looked at again.
+    hashes = np.fromiter(map(hash, values), np.int64, len(values))
+    order = np.argsort(hashes, kind="stable")
+    alike = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+    suspects = np.unique(np.concatenate([order[alike], order[alike + 1]]))
+    seen: dict[str, int] = {}
+    for place in suspects.tolist():
+        earlier = seen.setdefault(values[place], place)
+        if earlier != place:
+            return earlier, place
+    return None
 
 
 def _is_unicode(content: str) -> bool:
@@ -167,59 +191,112 @@ def write(corpus: Corpus, folder: Path) -> None:
         An example has no word; the sentence names it.
     """
     codes = np.array([SPLITS.index(split) for split in corpus.splits], np.int8)
-    encoded = corpus.encoded or text.encode(corpus.texts, codes == SPLITS.index("train"))
-    empty = np.flatnonzero(np.diff(encoded.offsets) == 1)
+    offsets, words = _write_tokens(corpus, codes == SPLITS.index("train"), folder / "tokens.npy")
+    empty = np.flatnonzero(np.diff(offsets) == 1)
     if len(empty):
         example_id = corpus.example_ids[int(empty[0])]
-        raise DataError(
-            f"Dataset {corpus.name!r}: the text of {example_id!r} has no word, so there is nothing to classify "
-            f"({len(empty)} such text{'s' if len(empty) > 1 else ''}); leave it out."
+        raise corpus.error(
+            f"the text of {example_id!r} has no word, so there is nothing to classify "
+            f"({len(empty)} such text{'s' if len(empty) > 1 else ''}); leave it out"
         )
-    arrays: dict[str, NDArray[Any]] = {
-        "tokens": encoded.tokens,
-        "offsets": encoded.offsets,
-        "labels": corpus.labels,
-        "splits": codes,
-    }
+    arrays: dict[str, NDArray[Any]] = {"offsets": offsets, "labels": corpus.labels, "splits": codes}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    words = "\n".join(encoded.words).encode()
-    (folder / "words.txt").write_bytes(words)
+    spelled = "\n".join(words).encode()
+    (folder / "words.txt").write_bytes(spelled)
     _write_texts(corpus, folder / "texts.arrow")
 
-    parts = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data for name, array in arrays.items()}
+    parts: dict[str, Iterable[bytes]] = {
+        "name": [corpus.name.encode()],
+        "ids": _Joined(corpus.example_ids),
+        "words": [spelled],
+        "tokens": _Blocks(folder / "tokens.npy"),
+        **{name: [array.astype(array.dtype.newbyteorder("<")).tobytes()] for name, array in arrays.items()},
+    }
     meta = _Meta(
         format=FORMAT,
         name=corpus.name,
         source=corpus.source,
-        fingerprint=_fingerprint(
-            {"name": corpus.name.encode(), "ids": "\n".join(corpus.example_ids).encode(), "words": words, **parts}
-        ),
+        fingerprint=_fingerprint(parts),
         files={name: _describe(folder / name) for name in _FILES},
     )
     write_json(folder / "meta.json", meta)
 
 
+def _write_tokens(corpus: Corpus, training: NDArray[np.bool_], path: Path) -> tuple[NDArray[np.int64], list[str]]:
+    """Write the tokens, and return their offsets and the words by rank."""
+    if corpus.encoded is not None:
+        np.save(path, corpus.encoded.tokens)
+        return corpus.encoded.offsets, corpus.encoded.words
+    with path.open("w+b") as file:
+        # The header comes again when the size is known; NumPy pads it, so that any size fits.
+        _write_header(file, 0)
+        begin = file.tell()
+        offsets, words = text.encode_into(file, corpus.texts, training)
+        file.seek(0)
+        _write_header(file, int(offsets[-1]))
+        assert file.tell() == begin
+    return offsets, words
+
+
+def _write_header(file: IO[bytes], total: int) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int32)), "fortran_order": False, "shape": (total,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
 def _write_texts(corpus: Corpus, path: Path) -> None:
     import pyarrow as pa
 
-    batch = pa.record_batch(
-        {
-            "example_id": pa.array(corpus.example_ids, pa.large_string()),
-            "text": pa.array(corpus.texts, pa.large_string()),
-        }
-    )
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    schema = pa.schema([("example_id", pa.large_string()), ("text", pa.large_string())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        ids: list[str] = []
+        texts: list[str] = []
+        characters = 0
+        for example_id, content in zip(corpus.example_ids, corpus.texts, strict=True):
+            ids.append(example_id)
+            texts.append(content)
+            characters += len(content)
+            if characters >= _BATCH or len(ids) >= _BATCH // 64:
+                writer.write_batch(pa.record_batch([ids, texts], schema=schema))
+                ids, texts, characters = [], [], 0
+        writer.write_batch(pa.record_batch([ids, texts], schema=schema))
 
 
-def _fingerprint(parts: Mapping[str, bytes | memoryview]) -> str:
+class _Blocks:
+    """Content of an ``.npy`` file of int32 in little-endian order, a few megabytes at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            while block := file.read(_BATCH):
+                yield np.frombuffer(block, np.int32).astype("<i4").tobytes()
+
+
+class _Joined:
+    """Strings as lines, the last without its end, some thousands at a time."""
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self._strings = strings
+
+    def __iter__(self) -> Iterator[bytes]:
+        lines = iter(self._strings)
+        separator = b""
+        while some := list(islice(lines, 1 << 14)):
+            yield separator + "\n".join(some).encode()
+            separator = b"\n"
+
+
+def _fingerprint(parts: Mapping[str, Iterable[bytes]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(parts):
-        content = memoryview(parts[name])
         # The name and size before each part: no two datasets run together into the same bytes.
-        digest.update(f"{name} {content.nbytes}\n".encode())
-        digest.update(content)
+        digest.update(f"{name} {sum(map(len, parts[name]))}\n".encode())
+        for content in parts[name]:
+            digest.update(content)
     return digest.hexdigest()
 
 
@@ -429,6 +506,10 @@ class Split:
     def texts(self) -> list[str]:
         """Texts as the loader read them, n of them."""
         return self._dataset.strings("text", self.rows)
+
+    def strings(self, column: Literal["example_id", "text"], rows: NDArray[np.int64]) -> list[str]:
+        """Read the example ids or texts of `rows`, (m,), alone."""
+        return self._dataset.strings(column, self.rows[rows])
 
     def tokens_of(self, row: int) -> NDArray[np.int32]:
         """Full ids of one example with its start token, neither cut nor padded."""

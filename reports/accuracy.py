@@ -9,11 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reports.frames import grouped
-from reports.load import IDENTITY, Comparison
+from reports.load import IDENTITY, Comparison, Predicted
 from reports.statistics import mean_interval, paired_counts, paired_difference, paired_means, welch, wilson
-
-#: what the experiment that this project grew out of reached with one seed, by recurrent cell; under ``imdb`` only
-SOURCE_ACCURACY = {"rnn": 0.61804, "lstm": 0.80996}
 
 
 def run_table(comparison: Comparison) -> pd.DataFrame:
@@ -22,13 +19,11 @@ def run_table(comparison: Comparison) -> pd.DataFrame:
     Columns: `IDENTITY`, status, accuracy, low, high, loss, train_loss and valid_loss (last epoch), epochs,
     train_s, total_s, peak_bytes, jobs, finished, reason, signal. What a run doesn't have is NaN or empty.
     """
-    accuracy = dict(zip(comparison.probabilities.columns, comparison.right().mean(axis=0), strict=True))
     rows = {}
     for run_id in comparison.runs.index:
         result = comparison.results.get(run_id)
         last = result.history[-1] if result and result.history else None
         rows[run_id] = {
-            "accuracy": accuracy.get(run_id, np.nan),
             "loss": result.scores.loss if result and result.scores else np.nan,
             "train_loss": last.train_loss if last else np.nan,
             "valid_loss": last.valid_loss if last else np.nan,
@@ -42,16 +37,18 @@ def run_table(comparison: Comparison) -> pd.DataFrame:
             "signal": (result.failure.signal if result and result.failure else None) or "",
         }
     details = pd.DataFrame.from_dict(rows, orient="index")
-    table = comparison.runs.join(details)
-    if table.empty:
-        return table
-    n = len(comparison.test)
-    low, high = wilson(table["accuracy"].fillna(0) * n, n)
-    known = table["accuracy"].notna()
-    position = list(table.columns).index("accuracy") + 1
-    table.insert(position, "low", pd.Series(low, table.index).where(known))
-    table.insert(position + 1, "high", pd.Series(high, table.index).where(known))
-    return table
+    return run_accuracy(comparison).join(details)
+
+
+def run_accuracy(predicted: Predicted) -> pd.DataFrame:
+    """Give one row a run asked for: its columns in `runs`, accuracy, and the Wilson interval low and high.
+
+    What a run without result doesn't have is NaN.
+    """
+    n, right = len(predicted.test), predicted.right().sum(axis=0)
+    low, high = wilson(right, n)
+    columns = {"accuracy": right / max(n, 1), "low": low, "high": high}
+    return predicted.runs.join(pd.DataFrame(columns, index=predicted.probabilities.columns))
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -116,14 +113,6 @@ def learning_curves(comparison: Comparison) -> pd.DataFrame:
         for epoch in comparison.results[run_id].history
     ]
     return pd.DataFrame(rows)
-
-
-def source_accuracy(comparison: Comparison) -> dict[str, float]:
-    """Give the accuracy of the source experiment for each model that it had; empty under another protocol."""
-    protocol = comparison.manifest.protocol
-    if protocol.name != "imdb":
-        return {}
-    return {model.name: SOURCE_ACCURACY[model.cell] for model in protocol.models}
 
 
 def sure(row: pd.Series) -> bool:

@@ -29,19 +29,21 @@ ENOUGH_SEEDS = 5
 #: comparisons spelled out in one sentence; the table has the rest
 _SPELLED_OUT = 4
 
+#: sentences of the answer, and runs without a result that it names
+_MOST_BULLETS, _NAMED_LOSSES = 6, 2
+
 
 def answer(findings: Findings) -> list[str]:
     """Write the sentences, worst news first, as Markdown."""
+    lost = _without_result(findings.runs)
     if findings.accuracy.empty:
-        return [*_without_result(findings.runs), "No run has a result, so nothing can be concluded."]
-    return [
-        *_without_result(findings.runs),
-        *_backends(findings),
-        *_models(findings),
-        *_speed(findings),
-        *_disagreement(findings),
-        _limits(findings.accuracy),
-    ]
+        return [*lost, "No run has a result, so nothing can be concluded."]
+    news = [*_backends(findings), *_models(findings), *_speed(findings), *_disagreement(findings)]
+    limits = _limits(findings.accuracy)
+    if len(lost) + len(news) + 1 > _MOST_BULLETS:
+        # What is missing and what can't be concluded are both about how far to trust the rest.
+        return [" ".join([*lost, limits]), *news]
+    return [*lost, *news, limits]
 
 
 def _without_result(runs: pd.DataFrame) -> list[str]:
@@ -49,7 +51,7 @@ def _without_result(runs: pd.DataFrame) -> list[str]:
     if lost.empty:
         return []
     kinds = listing([f"{len(group)} {status}" for status, group in grouped(lost, "status")])
-    names = [escape(str(name)) for name in lost.index[:3]]
+    names = [escape(str(name)) for name in lost.index[:_NAMED_LOSSES]]
     if len(lost) > len(names):
         names.append(f"{len(lost) - len(names)} more")
     have = "has" if len(lost) == 1 else "have"
@@ -66,9 +68,8 @@ def _backends(findings: Findings) -> list[str]:
         return [f"Only {name} has results, so backends can't be compared; its test accuracy is {mean}."]
     said = []
     for division, rows in grouped(findings.backends, "division"):
-        phrases = [f"for the {escape(row['model'])}, {_difference(row)}" for row in _largest(rows)]
-        said.append(f"{DIVISION_WORDS[str(division)]}: {'; '.join(phrases)}{_rest(rows)}.")
-    return [" ".join(said)] if said else []
+        said.append(f"{DIVISION_WORDS[str(division)]}{_differences(rows, 'model')}")
+    return said
 
 
 def _models(findings: Findings) -> list[str]:
@@ -77,8 +78,52 @@ def _models(findings: Findings) -> list[str]:
     # Models are told apart under one division: the one that users of the frameworks get, if it is there.
     division = findings.models["division"].iloc[0]
     rows = findings.models[findings.models["division"] == division]
-    phrases = [f"in {escape(row['backend'])}, {_difference(row, 'the ')}" for row in _largest(rows)]
-    return [f"Between the models (*{division}*): {'; '.join(phrases)}{_rest(rows)}."]
+    said = f"Between the models (*{division}*){_differences(rows, 'backend', 'the ')}"
+    grown = findings.growth[(findings.growth["division"] == division) & (findings.growth["scheme"] == "fifths")]
+    known = grown[grown["low"].notna()]
+    if known.empty:
+        return [said]
+    first = known.iloc[0]
+    clear = int((known["low"] > 0).sum())
+    return [
+        f"{said} The {escape(first['a'])}'s lead on long examples is clearly larger than on short ones in {clear} of "
+        f"{len(known)} backend{'' if len(known) == 1 else 's'} ([By length](#by-length))."
+    ]
+
+
+def remembering(findings: Findings) -> list[str]:
+    """Say what the figures carry of the claim that an lstm remembers longer: a sentence a division and backend."""
+    leads = findings.leads[findings.leads["scheme"] == "fifths"]
+    grown = findings.growth[findings.growth["scheme"] == "fifths"]
+    said = []
+    for row in each(grown):
+        mine = leads
+        for column in ("division", "backend", "a", "b"):
+            mine = mine[mine[column] == getattr(row, column)]
+        first, last = (_lead(bucket) for bucket in each(mine.iloc[[0, -1]]))
+        a, b = escape(row.a), escape(row.b)
+        where = f"{escape(row.backend)}, {row.division}"
+        from_to = f"the {a}'s lead over the {b} is {first} on the shortest fifth and {last} on the longest"
+        if pd.isna(row.low):
+            few = min(row.seeds_a, row.seeds_b) == 1
+            why = "with one seed, nothing can be said about whether it grows" if few else "there is no interval"
+            said.append(f"{where}: {from_to}; {why}.")
+            continue
+        change = f"{'+' if row.difference > 0 else ''}{percent(row.difference)} points"
+        span = f"95 % interval {percent(row.low)} to {percent(row.high)}, {_seeds(row.seeds_a, row.seeds_b)}"
+        if row.low > 0:
+            verdict = "it grows with the length, as the claim would have it"
+        elif row.high < 0:
+            verdict = "it shrinks with the length, against the claim"
+        else:
+            verdict = "the interval includes 0, so these seeds neither show that it grows nor that it doesn't"
+        said.append(f"{where}: {from_to}. Change: {change} ({span}); {verdict}.")
+    return said
+
+
+def _lead(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    span = "" if pd.isna(row.low) or row.over == "examples" else f" [{percent(row.low)}, {percent(row.high)}]"
+    return f"{percent(row.difference)}{span} points"
 
 
 def _largest(rows: pd.DataFrame) -> list[pd.Series]:
@@ -91,11 +136,30 @@ def _rest(rows: pd.DataFrame) -> str:
     if len(rows) <= _SPELLED_OUT:
         return ""
     clear = sum(sure(row) for _, row in rows.iterrows())
-    return f" (the largest of {len(rows)} differences, {clear} of which have an interval that excludes 0)"
+    return f" These are the largest of {len(rows)} differences, {clear} of which have an interval that excludes 0."
 
 
-def _difference(row: pd.Series, article: str = "") -> str:
-    """Say by how much one of two was more accurate, and how sure that is; never that two are alike."""
+def _differences(rows: pd.DataFrame, shared: str, article: str = "") -> str:
+    """Say the largest differences of a table; what they have in common is said once, in front."""
+    kinds = set(zip(rows["seeds_a"], rows["seeds_b"], rows["over"], strict=True))
+    common = ""
+    if len(kinds) == 1:
+        seeds_a, seeds_b, over = next(iter(kinds))
+        single = over == "examples"
+        common = " with one seed" if single else f", 95 % intervals over {_seeds(seeds_a, seeds_b)}"
+    phrases = [f"{escape(row[shared])}: {_difference(row, article, spelled=not common)}" for row in _largest(rows)]
+    remark = " One seed says nothing about other seeds." if (rows["over"] == "examples").any() else ""
+    return f"{common}. {'; '.join(phrases)}.{_rest(rows)}{remark}"
+
+
+def _difference(row: pd.Series, article: str, spelled: bool) -> str:
+    """Say by how much one of two was more accurate, and how sure that is; never that two are alike.
+
+    Parameters
+    ----------
+    spelled
+        Whether to say what the interval is, and over how many seeds.
+    """
     sign = 1 if row["difference"] >= 0 else -1
     ahead, behind = (row["a"], row["b"]) if sign == 1 else (row["b"], row["a"])
     ahead, behind = article + escape(ahead), article + escape(behind)
@@ -103,16 +167,20 @@ def _difference(row: pd.Series, article: str = "") -> str:
     points, span = percent(abs(row["difference"])), f"{percent(low)} to {percent(high)}"
     stood = f"{ahead} stood {points} points above {behind}"
     if points == percent(0):
-        stood = f"{ahead} and {behind} stood {points} points apart"
-    same = row["seeds_a"] == row["seeds_b"]
-    seeds = f"{row['seeds_a']} seeds each" if same else f"{row['seeds_a']} and {row['seeds_b']} seeds"
+        stood = f"{ahead} and {behind} stood less than 0.05 points apart"
+    seeds = _seeds(row["seeds_a"], row["seeds_b"])
     if row["over"] == "examples":
-        return f"{stood} with one seed, which says nothing about other seeds"
+        return f"{stood} with one seed" if spelled else stood
     if pd.isna(row["low"]):
         return f"{stood} ({seeds}, which don't spread: there is no interval)"
+    within = f"95 % interval {span}, {seeds}" if spelled else span
     if sure(row):
-        return f"**{ahead} was {points} points more accurate** than {behind} (95 % interval {span}, {seeds})"
-    return f"{stood}, but the 95 % interval includes 0 ({span}, {seeds})"
+        return f"**{ahead} was {points} points more accurate** than {behind} ({within})"
+    return f"{stood}, but the interval includes 0 ({within})"
+
+
+def _seeds(a: int, b: int) -> str:
+    return f"{a} seeds each" if a == b else f"{a} and {b} seeds"
 
 
 def _speed(findings: Findings) -> list[str]:
@@ -128,13 +196,13 @@ def _speed(findings: Findings) -> list[str]:
         for backend, mine in grouped(rows.head(_SPELLED_OUT), "backend")
     ]
     rest = "" if len(rows) <= _SPELLED_OUT else " The table under [Speed](#speed) has the rest."
-    return [f"Speed, measured in turn: for {OPERATIONS[operation]}, {'; '.join(phrases)}.{rest}"]
+    return [f"Speed, measured in turn, with 95 % intervals: for {OPERATIONS[operation]}, {'; '.join(phrases)}.{rest}"]
 
 
 def _ratio(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Give a ratio with its interval, and say when it is no difference."""
     setting = "" if row.setting == "default" else f"{escape(row.setting)}, "
-    span = f"95 % interval {significant(row.low)} to {significant(row.high)}"
+    span = f"{significant(row.low)} to {significant(row.high)}"
     noise = "" if row.clear else ", not clear of the noise of this machine"
     return f"**{significant(row.ratio)}** ({setting}{escape(row.model)}, {span}{noise})"
 
@@ -154,11 +222,10 @@ def _disagreement(findings: Findings) -> list[str]:
         for who, mine in grouped(shown.assign(who=pd.Series(sides)), "who")
     ]
     said = f"Of the {count(total)} test examples, {'; '.join(phrases)}{rest}."
-    if shown["floor"].notna().any() or shown["kind"].iloc[0] == "seeds":
-        said += (
-            " What two seeds of one backend disagree on (the *reseeded floor*) is chance, "
-            "and no difference between the two."
-        )
+    if shown["kind"].iloc[0] == "seeds":
+        said += " That is chance, and what any disagreement of two backends is to be held against."
+    elif shown["floor"].notna().any():
+        said += " Floor: what two seeds of one backend disagree on, by chance alone."
     return [said]
 
 
@@ -173,7 +240,7 @@ def _sides_of(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 def _share(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Give what a group of pairs disagrees on, beside its floor."""
     shared = row.backend_a if row.kind == "models" else row.model_a
-    floor = "one seed, so no floor" if pd.isna(row.floor) else f"two seeds of one backend: {percent(row.floor)} %"
+    floor = "one seed, so no floor" if pd.isna(row.floor) else f"floor {percent(row.floor)} %"
     beside = "" if row.kind == "seeds" else f"; {floor}"
     return f"{percent(row.disagreement)} % ({escape(shared)}, {row.division}{beside})"
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.results import FORMAT, new_folder, write_text
 from reports import figures, tables
 from reports.answer import answer
 from reports.document import render
+from reports.export import STORED, write_stored
 from reports.findings import Findings, find
+from reports.frames import record, records
 from reports.load import Comparison, load
 
 
@@ -54,6 +54,10 @@ def build(results_dir: Path) -> Built:
         for name, svg in drawn.items():
             (folder / f"{name}.svg").write_text(svg, encoding="utf-8", newline="\n")
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
+    if len(comparison.probabilities.columns):
+        write_stored(results_dir / STORED, comparison)
+    else:
+        (results_dir / STORED).unlink(missing_ok=True)  # of runs that are gone
     report = results_dir / "report.md"
     write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
     return Built(report, findings.accuracy, findings.timings, tables.terminal(findings))
@@ -70,6 +74,9 @@ def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
     drawn = {}
     if len(findings.accuracy):
         drawn["accuracy"] = figures.accuracy(findings.runs, findings.accuracy, backends, findings.source)
+    fifths = findings.lengths[findings.lengths["scheme"] == "fifths"]
+    if fifths["bucket"].nunique() > 1:
+        drawn["lengths"] = figures.by_length(fifths, backends)
     if len(findings.curves):
         drawn["learning"] = figures.learning_curves(findings.curves, backends)
     timed = findings.timings
@@ -88,46 +95,38 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "in_short": answer(findings),
         "manifest": comparison.manifest.model_dump(mode="json"),
         "dataset": comparison.facts.model_dump(mode="json"),
-        "runs": _rows(findings.runs.rename_axis("run_id").reset_index()),
+        "runs": records(findings.runs.rename_axis("run_id").reset_index()),
         "failures": {
             run_id: result.failure.model_dump(mode="json")
             for run_id, result in comparison.results.items()
             if result.failure
         },
-        "accuracy": _rows(findings.accuracy),
+        "accuracy": records(findings.accuracy),
         "source_accuracy": findings.source,
-        "differences_between_backends": _rows(findings.backends),
-        "differences_between_models": _rows(findings.models),
-        "learning_curves": _rows(findings.curves),
-        "timings": _rows(findings.timings),
-        "timings_again": _rows(findings.again),
+        "beside_the_source": records(findings.beside_source),
+        "differences_between_backends": records(findings.backends),
+        "differences_between_models": records(findings.models),
+        "accuracy_by_length": records(findings.lengths),
+        "lead_by_length": records(findings.leads),
+        "growth_of_the_lead": records(findings.growth),
+        "learning_curves": records(findings.curves),
+        "timings": records(findings.timings),
+        "timings_again": records(findings.again),
         "timing_failures": comparison.timings.failures,
-        "training_times": _rows(findings.training),
-        "agreement": _rows(findings.groups),
-        "pairs": _rows(findings.pairs),
+        "training_times": records(findings.training),
+        "agreement": records(findings.groups),
+        "pairs": records(findings.pairs),
         "examples": [
-            {"pair": _row(examples.pair[["run_a", "run_b"]].to_dict()), "rows": _rows(examples.rows)}
+            {"pair": record(examples.pair[["run_a", "run_b"]].to_dict()), "rows": records(examples.rows)}
             for examples in findings.examples
         ],
-        "mistakes": _rows(findings.mistakes),
-        "splits": _rows(findings.splits),
-        "layers": _rows(findings.layers),
-        "environment": _rows(findings.environment),
+        "read_in_full": [
+            {"pair": record(examples.pair[["run_a", "run_b"]].to_dict()), "rows": records(examples.rows)}
+            for examples in findings.read
+        ],
+        "mistakes": records(findings.mistakes),
+        "splits": records(findings.splits),
+        "layers": records(findings.layers),
+        "environment": records(findings.environment),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [_row(row) for row in frame.to_dict("records")]
-
-
-def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key): _value(value) for key, value in row.items()}
-
-
-def _value(value: Any) -> Any:  # noqa: ANN401 - whatever a DataFrame holds
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return list(value) if isinstance(value, tuple) else value

@@ -5,6 +5,7 @@ Pairs are derived from the runs at hand, never listed by hand.
 
 from __future__ import annotations
 
+import hashlib
 from itertools import combinations
 from typing import Literal
 
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.frames import grouped
-from reports.load import THRESHOLD, Comparison
+from reports.load import THRESHOLD, Predicted
 from reports.statistics import (
     disagreement,
     double_fault,
@@ -36,11 +37,14 @@ SHARED: dict[Kind, tuple[str, ...]] = {
 
 _SIDES = ["division", "model_a", "model_b", "backend_a", "backend_b"]
 
-#: characters of a snippet
-SNIPPET = 160
+#: characters of a snippet, and of a text that is shown in full
+SNIPPET, FULL_TEXT = 160, 3000
+
+#: who of a pair is right, in the order of the counts
+OUTCOMES = ("both right", "only A right", "only B right", "both wrong")
 
 
-def pairs(comparison: Comparison) -> pd.DataFrame:
+def pairs(predicted: Predicted) -> pd.DataFrame:
     """Give one row a pair of runs that differ in the backend, in the model or in the seed alone.
 
     Columns: kind, division, model_a, model_b, backend_a, backend_b, seed_a, seed_b, run_a, run_b; both_right,
@@ -48,7 +52,7 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
     and wrong); difference (accuracy A minus B) with low and high over examples; p (McNemar mid-p) and p_holm
     (over all rows).
     """
-    runs = comparison.ok
+    runs = predicted.ok
     listed = [
         (kind, first, second)
         for kind, shared in SHARED.items()
@@ -61,10 +65,10 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
         for column in ("model", "backend", "seed"):
             table[f"{column}_{side}"] = known[column].to_numpy()
         table["division"] = known["division"].to_numpy()
-    place = comparison.probabilities.columns.get_indexer
+    place = predicted.probabilities.columns.get_indexer
     first, second = place(pd.Index(table["run_a"])), place(pd.Index(table["run_b"]))
-    counts = paired_counts(comparison.right(), first, second)
-    positive = paired_counts(comparison.probabilities.to_numpy() >= THRESHOLD, first, second)
+    counts = paired_counts(predicted.right(), first, second)
+    positive = paired_counts(predicted.probabilities.to_numpy() >= THRESHOLD, first, second)
     low, high = paired_difference(counts.b, counts.c, counts.n)
     p = mcnemar_midp(counts.b, counts.c)
     figures = {
@@ -129,7 +133,14 @@ def example_pairs(pairs: pd.DataFrame, limit: int = 8) -> pd.DataFrame:
     return wanted.groupby(["kind", *_SIDES], sort=False).head(1).head(limit)
 
 
-def split_examples(comparison: Comparison, pair: pd.Series, limit: int = 10) -> pd.DataFrame:
+def pairs_to_read(pairs: pd.DataFrame, limit: int = 4) -> pd.DataFrame:
+    """Choose the pairs of models whose examples are read whole: the first of each backend, under one division."""
+    wanted = pairs[pairs["kind"] == "models"]
+    wanted = wanted[wanted["division"] == wanted["division"].iloc[0]] if len(wanted) else wanted
+    return wanted.groupby("backend_a", sort=False).head(1).head(limit)
+
+
+def split_examples(predicted: Predicted, pair: pd.Series, limit: int = 10) -> pd.DataFrame:
     """List the examples on which the two runs of a pair disagree: stable ones first, then the largest gap.
 
     A split is stable when every seed of A says one thing and every seed of B the other; that can be told from two
@@ -137,10 +148,10 @@ def split_examples(comparison: Comparison, pair: pd.Series, limit: int = 10) -> 
 
     Columns: example_id, label, probability_a, probability_b, gap, stable, length, truncated, snippet.
     """
-    a, b = (comparison.probabilities[pair[f"run_{side}"]] for side in ("a", "b"))
+    a, b = (predicted.probabilities[pair[f"run_{side}"]] for side in ("a", "b"))
     positive_a, positive_b = a >= THRESHOLD, b >= THRESHOLD
     table = pd.DataFrame({"probability_a": a, "probability_b": b, "gap": (a - b).abs()})
-    settled_a, settled_b = (_unanimous(comparison, pair, side) for side in ("a", "b"))
+    settled_a, settled_b = (_unanimous(predicted, pair, side) for side in ("a", "b"))
     if settled_a is None or settled_b is None:
         stable = pd.Series(False, index=table.index)
         table["stable"] = pd.Series([None] * len(table), index=table.index, dtype=object)
@@ -149,23 +160,76 @@ def split_examples(comparison: Comparison, pair: pd.Series, limit: int = 10) -> 
         table["stable"] = stable.astype(object)
     table = table.assign(rank=~stable)[positive_a != positive_b]
     table = table.sort_values(["rank", "gap"], ascending=[True, False], kind="stable").head(limit)
-    return _described(comparison, table.drop(columns="rank"))
+    return _described(predicted, table.drop(columns="rank"))
 
 
-def sure_mistakes(comparison: Comparison, limit: int = 10) -> pd.DataFrame:
+def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.DataFrame:
+    """Choose examples of each of the four outcomes of a pair, to be read whole.
+
+    Of each outcome the first `each` are taken in the order of the SHA-256 of their ids: a draw that everybody can
+    repeat, and that nobody's eye for a good story had a part in.
+
+    Columns: outcome, of (how many have this outcome), example_id, label, probability_a, probability_b, right_a,
+    seeds_a, right_b, seeds_b (how many of each side's seeds are right on it), length (None if unknown), truncated,
+    text, left_out (how many characters are not shown).
+    """
+    a, b = (predicted.probabilities[pair[f"run_{side}"]] for side in ("a", "b"))
+    positive = predicted.test["label"] == 1
+    right_a, right_b = (a >= THRESHOLD) == positive, (b >= THRESHOLD) == positive
+    right = pd.DataFrame(predicted.right(), index=predicted.test.index, columns=predicted.probabilities.columns)
+    seeds = {side: list(predicted.ok.index[_side(predicted, pair, side)]) for side in ("a", "b")}
+    rows = []
+    for outcome, mine in zip(
+        OUTCOMES, (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b), strict=True
+    ):
+        ids = predicted.test.index[mine]
+        for example_id in sorted(ids, key=lambda name: hashlib.sha256(str(name).encode()).digest())[:each]:
+            facts = predicted.test.loc[example_id]
+            text, left_out = _whole(str(facts["text"]), bool(facts["truncated"]))
+            rows.append(
+                {
+                    "outcome": outcome,
+                    "of": len(ids),
+                    "example_id": example_id,
+                    "label": int(facts["label"]),
+                    "probability_a": float(a[example_id]),
+                    "probability_b": float(b[example_id]),
+                    "right_a": int(right.loc[example_id, seeds["a"]].sum()),
+                    "seeds_a": len(seeds["a"]),
+                    "right_b": int(right.loc[example_id, seeds["b"]].sum()),
+                    "seeds_b": len(seeds["b"]),
+                    "length": None if pd.isna(facts["length"]) else int(facts["length"]),
+                    "truncated": bool(facts["truncated"]),
+                    "text": text,
+                    "left_out": left_out,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _whole(text: str, truncated: bool) -> tuple[str, int]:
+    """Cut a very long text, at the end that the models saw less of, and say how many characters are missing."""
+    text = " ".join(text.split())
+    left_out = max(0, len(text) - FULL_TEXT)
+    if not left_out:
+        return text, 0
+    return (f"… {text[-FULL_TEXT:]}" if truncated else f"{text[:FULL_TEXT]} …"), left_out
+
+
+def sure_mistakes(predicted: Predicted, limit: int = 10) -> pd.DataFrame:
     """List the examples that every run gets wrong, the surest first.
 
     Columns: example_id, label, least, most (probabilities over all runs), length, truncated, snippet.
     """
-    if comparison.probabilities.empty:
+    if predicted.probabilities.empty:
         return pd.DataFrame(columns=["example_id", "label", "least", "most", "length", "truncated", "snippet"])
-    table = pd.DataFrame({"least": comparison.probabilities.min(axis=1), "most": comparison.probabilities.max(axis=1)})
-    label = comparison.test["label"]
+    table = pd.DataFrame({"least": predicted.probabilities.min(axis=1), "most": predicted.probabilities.max(axis=1)})
+    label = predicted.test["label"]
     # How sure the least sure of the runs is: its distance from the right answer.
     mistake = table["least"].where(label == 0, 1 - table["most"])
-    wrong = pd.Series(~comparison.right().any(axis=1), index=table.index)
+    wrong = pd.Series(~predicted.right().any(axis=1), index=table.index)
     chosen = mistake[wrong].sort_values(ascending=False, kind="stable").head(limit).index
-    return _described(comparison, table.loc[chosen])
+    return _described(predicted, table.loc[chosen])
 
 
 def snippet(text: str, truncated: bool) -> str:
@@ -180,24 +244,30 @@ def snippet(text: str, truncated: bool) -> str:
     return f"… {whole_words or text[-SNIPPET:]}"
 
 
-def _described(comparison: Comparison, table: pd.DataFrame) -> pd.DataFrame:
+def _described(predicted: Predicted, table: pd.DataFrame) -> pd.DataFrame:
     """Put label, length and snippet beside rows that are indexed by example id."""
-    facts = comparison.test.loc[table.index]
+    facts = predicted.test.loc[table.index]
     table = table.assign(length=facts["length"], truncated=facts["truncated"].astype(bool))
     texts = [snippet(text, cut) for text, cut in zip(facts["text"], table["truncated"], strict=True)]
     table.insert(0, "label", facts["label"])
     return table.assign(snippet=pd.Series(texts, index=table.index, dtype=object)).reset_index(names="example_id")
 
 
-def _unanimous(comparison: Comparison, pair: pd.Series, side: str) -> NDArray[np.bool_] | None:
+def _unanimous(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_] | None:
     """Tell on which examples all seeds of one side of a pair say one thing; None for a single seed."""
-    runs = comparison.ok
-    same = (
+    same = _side(predicted, pair, side)
+    if same.sum() < 2:
+        return None
+    positive = predicted.probabilities[list(predicted.ok.index[same])].to_numpy() >= THRESHOLD
+    return np.asarray(positive.all(axis=1) | ~positive.any(axis=1))
+
+
+def _side(predicted: Predicted, pair: pd.Series, side: str) -> pd.Series:
+    """Mark the runs, of those that went well, that differ from one side of a pair in the seed at most."""
+    runs = predicted.ok
+    same: pd.Series = (
         (runs["division"] == pair["division"])
         & (runs["backend"] == pair[f"backend_{side}"])
         & (runs["model"] == pair[f"model_{side}"])
     )
-    if same.sum() < 2:
-        return None
-    positive = comparison.probabilities[list(runs.index[same])].to_numpy() >= THRESHOLD
-    return np.asarray(positive.all(axis=1) | ~positive.any(axis=1))
+    return same

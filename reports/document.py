@@ -6,18 +6,20 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.results import ExampleFacts
 from reports import tables
-from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer
+from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer, remembering
+from reports.export import STORED
 from reports.findings import Examples, Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent
 
 #: more pairs than this fold away; with more than the second number, only their groups are shown
-_FOLD_PAIRS, _MOST_PAIRS = 12, 120
+FOLD_PAIRS, MOST_PAIRS = 12, 120
 
 #: words of the example that is shown as ids and words
 _SHOWN_WORDS = 12
@@ -72,12 +74,14 @@ def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> B
         yield note(caption)
     if findings.accuracy["seeds"].min() < ENOUGH_SEEDS:
         yield f"With fewer than {ENOUGH_SEEDS} seeds the dots say more than the intervals."
+    yield from _beside_source(findings)
     if len(findings.backends):
         yield "### Between backends"
         yield tables.backend_differences(findings)
     if len(findings.models):
         yield "### Between models"
         yield tables.model_differences(findings)
+    yield from _by_length(findings, figures)
     yield "### Loss and learning curves"
     yield tables.loss(findings)
     if "learning" in figures:
@@ -86,6 +90,68 @@ def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> B
             "Solid: validation (thin: one seed, thick: their mean). Dashed: training, mean over seeds, while the "
             "weights move."
         )
+    if len(findings.curves):
+        title = f"Every epoch of every run: training and validation loss and accuracy ({len(findings.curves)} rows)"
+        yield folded(title, tables.epochs(findings))
+
+
+def _beside_source(findings: Findings) -> Blocks:
+    rows = findings.beside_source
+    if rows.empty:
+        return
+    yield "### Beside the notebook"
+    yield tables.beside_source(findings)
+    # The two accuracies lead the table; the counts follow from them and from how the mistakes coincide.
+    said = [_place_of_source(row) for row in each(rows[rows["what"].str.startswith("accuracy")])]
+    if int(rows["seeds"].min()) == 1:
+        meant = "Here too there is one seed of a model, so there is no spread to hold its figures against."
+    else:
+        meant = (
+            "How far seeds lie apart is what its figures are to be held against. What lies outside needs another "
+            "explanation (another version of Keras, another machine, a rarer seed), and these figures can't tell which."
+        )
+    yield f"{' '.join(said)} The notebook is one seed, and one seed decides nothing. {meant}"
+
+
+def _place_of_source(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say where a figure of the source experiment lies among ours."""
+    gap = abs(row.source - row.mean)
+    side = "below" if row.source < row.mean else "above"
+    said = f"The notebook's {escape(row.what)} ({percent(row.source)} %) lies {percent(gap)} points {side} our mean"
+    if row.seeds == 1:
+        return f"{said}, which is a single seed."
+    spread = "" if not row.sd else f", {gap / row.sd:.1f} of our standard deviations"
+    within = row.least <= row.source <= row.most
+    place = "inside" if within else "outside"
+    reach = f"{place} the range of our {row.seeds} seeds ({percent(row.least)} to {percent(row.most)} %)"
+    if within or math.isnan(row.next_low):
+        return f"{said}{spread}, {reach}."
+    expected = row.next_low <= row.source <= row.next_high
+    further = f"where 95 % of further seeds would lie ({percent(row.next_low)} to {percent(row.next_high)} %)"
+    return f"{said}{spread}, {reach}, {'but inside' if expected else 'and outside'} {further}."
+
+
+def _by_length(findings: Findings, figures: Figures) -> Blocks:
+    if findings.lengths.empty:
+        return
+    yield "### By length"
+    if "lengths" in figures:
+        fifths = findings.lengths[findings.lengths["scheme"] == "fifths"]
+        said = [
+            f"{model} {division} {backend} from {percent(line['mean'].iloc[0])} to {percent(line['mean'].iloc[-1])} %"
+            for (division, model, backend), line in grouped(fifths, "division", "model", "backend")
+        ]
+        alt = f"Accuracy by the length of the examples, shortest fifth to longest: {'; '.join(said)}"
+        yield image(figures["lengths"], alt)
+        yield note("Mean over seeds; whiskers: its 95 % interval, cut at the edge of the figure. A dash a model.")
+    if len(findings.leads):
+        yield "\n".join(f"- {sentence}" for sentence in remembering(findings))
+        yield tables.lead_by_length(findings)
+        yield (
+            "What can't be concluded: that memory is the reason. Long reviews differ from short ones in more than "
+            "their length, and of a review that is cut neither model sees the beginning."
+        )
+    yield folded("Accuracy of every model by length", tables.by_length(findings))
 
 
 def _curves_in_words(curves: pd.DataFrame) -> str:
@@ -130,12 +196,12 @@ def _agreement(comparison: Comparison, findings: Findings, figures: Figures) -> 
     )
     yield tables.groups(findings)
     total = len(findings.pairs)
-    if total > _MOST_PAIRS:
+    if total > MOST_PAIRS:
         yield f"The {count(total)} single pairs are in `comparison.json`, under `pairs`."
         return
     for kind, title in _KINDS.items():
         rows = int((findings.pairs["kind"] == kind).sum())
-        if rows > _FOLD_PAIRS:
+        if rows > FOLD_PAIRS:
             yield folded(f"{_bare(title)} ({rows} pairs)", tables.pairs(findings, kind))
         elif rows:
             yield f"### {title}"
@@ -148,12 +214,13 @@ def _bare(title: str) -> str:
 
 def _examples(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
     shown = [examples for examples in findings.examples if len(examples.rows)]
-    if not shown and findings.mistakes.empty:
+    read = [examples for examples in findings.read if len(examples.rows)]
+    if not shown and not read and findings.mistakes.empty:
         return
     yield "## Examples"
     if shown:
         first, *others = shown
-        yield f"### {_pair_in_words(first)}"
+        yield f"### {pair_in_words(first)}"
         yield tables.split_examples(first)
         yield note(
             "Probability of the positive class from each of the two runs; at 0.5 or more it is the prediction. "
@@ -162,10 +229,25 @@ def _examples(comparison: Comparison, findings: Findings, figures: Figures) -> B
             "its end where the models saw only the end."
         )
         for examples in others:
-            yield folded(_pair_in_words(examples), tables.split_examples(examples))
+            yield folded(pair_in_words(examples), tables.split_examples(examples))
         yield (
             "What can be concluded from such a list: that these trained models differ on these texts. What can't: "
             "why, or that another seed would differ on the same ones, unless every seed does."
+        )
+    if read:
+        yield "### Read in full"
+        yield (
+            "Of each outcome of a pair of models, both right, one of them alone, both wrong, a few examples with their "
+            "whole text. They are drawn by the SHA-256 of their ids, the smallest first: anybody can repeat the draw, "
+            "and nobody picked them."
+        )
+        for examples in read:
+            yield folded(pair_in_words(examples, "read in full"), *whole_examples(examples))
+        yield (
+            "What can be concluded: what kind of text this data set holds, and whether a label looks right. What "
+            "can't: which word or which turn of a text moved a model, since nobody looked inside it, and anything "
+            "about the many thousands that were not drawn. Where the seeds of a side don't all give one answer, the "
+            "outcome is partly luck."
         )
     if len(findings.mistakes):
         title = f"Wrong in every run, the surest first ({len(findings.good)} runs)"
@@ -173,16 +255,38 @@ def _examples(comparison: Comparison, findings: Findings, figures: Figures) -> B
             "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose "
             "verdict was cut off."
         )
-        yield folded(title, tables.mistakes(findings), explained)
+        yield folded(title, tables.mistakes(findings.mistakes), explained)
 
 
-def _pair_in_words(examples: Examples) -> str:
+def whole_examples(examples: Examples) -> Blocks:
+    """Show each example with what both models said, and its text as a quotation."""
     pair = examples.pair
-    if pair["kind"] == "backends":
-        what, names = f"{pair['model_a']}, {pair['division']}", (pair["backend_a"], pair["backend_b"])
-    else:
-        what, names = f"{pair['backend_a']}, {pair['division']}", (pair["model_a"], pair["model_b"])
-    return escape(f"{names[0]} (A) and {names[1]} (B) disagree: {what}, seed {pair['seed_a']}")
+    for row in each(examples.rows):
+        said = [
+            f"{escape(pair[f'model_{side}'])} {probability:.3f}"
+            + (f" (right in {right} of {seeds} seeds)" if seeds > 1 else "")
+            for side, probability, right, seeds in (
+                ("a", row.probability_a, row.right_a, row.seeds_a),
+                ("b", row.probability_b, row.right_b, row.seeds_b),
+            )
+        ]
+        cut = ", of which the models see the end only" if row.truncated else ""
+        tokens = "" if row.length is None else f"; {count(row.length)} tokens{cut}"
+        missing = f"; {count(row.left_out)} characters are not shown" if row.left_out else ""
+        yield (
+            f"**{row.outcome[0].upper()}{row.outcome[1:]}** (one of {count(row.of)}): {escape(row.example_id)}, "
+            f"label {row.label}; {listing(said)}{tokens}{missing}."
+        )
+        yield f"> {escape(row.text) or '(no text)'}"
+
+
+def pair_in_words(examples: Examples, verb: str = "disagree") -> str:
+    """Name the two runs of a pair and what they share, as far as it is known."""
+    pair = examples.pair
+    across = "backend" if pair["kind"] == "backends" else "model"
+    shared = pair["model_a"] if across == "backend" else pair["backend_a"]
+    said = f"{pair[f'{across}_a']} (A) and {pair[f'{across}_b']} (B) {verb}"
+    return escape(f"{said}: {shared}, {pair['division']}, seed {pair['seed_a']}" if shared else said)
 
 
 def _conditions(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
@@ -194,7 +298,9 @@ def _conditions(comparison: Comparison, findings: Findings, figures: Figures) ->
         "training split."
     )
     yield tables.splits(findings)
-    yield "\n".join(f"- {line}" for line in _single_examples(comparison))
+    yield "\n".join(f"- {line}" for line in [*_shapes(comparison), *_single_examples(comparison)])
+    if facts.shown:
+        yield folded("That one example in full: ids, words and label", *_whole_encoding(facts.shown))
     yield "### Protocol"
     protocol = comparison.manifest.protocol
     if protocol.description:
@@ -215,21 +321,53 @@ def _conditions(comparison: Comparison, findings: Findings, figures: Figures) ->
         yield from _choices(comparison, findings)
 
 
+def _shapes(comparison: Comparison) -> Blocks:
+    """Say what arrays the models see, and what padding and cutting did to the texts."""
+    length = comparison.manifest.protocol.data.length
+    shapes = [f"{escape(name)} ({count(split.examples)}, {length})" for name, split in comparison.facts.splits.items()]
+    yield (
+        f"Arrays that the models see: token ids, int32 (examples, time): {', '.join(shapes)}; labels, int8 (examples), "
+        "0 or 1."
+    )
+    tokens = comparison.test["length"].to_numpy()
+    if len(tokens):
+        short, cut = int((tokens < length).sum()), int((tokens > length).sum())
+        filled = 1 - np.minimum(tokens, length).mean() / length
+        lost = np.maximum(tokens - length, 0).sum() / tokens.sum()
+        yield (
+            f"Of the {count(len(tokens))} test examples, {count(short)} are shorter than {length} tokens and padded in "
+            f"front with the id 0, and {count(cut)} are longer and lose their beginning. Padding is "
+            f"{percent(filled)} % of the array; {percent(lost)} % of all tokens are cut off."
+        )
+
+
 def _single_examples(comparison: Comparison) -> Blocks:
     facts = comparison.facts
     if facts.shown:
         yield f"One example as the models see it: {_in_words(facts.shown)}"
     if facts.shortest:
         yield f"The shortest example: {_in_words(facts.shortest)}"
-    if facts.longest_id:
+    if facts.longest:
+        yield f"The longest example: {_in_words(facts.longest, facts.longest_length)}"
+    elif facts.longest_id:
         yield f"The longest example: {escape(facts.longest_id)}, {count(facts.longest_length)} tokens."
 
 
-def _in_words(example: ExampleFacts) -> str:
+def _whole_encoding(example: ExampleFacts) -> Blocks:
+    yield f"Ids: {' '.join(map(str, example.ids))}"
+    yield f"Words: {' '.join(escape(word) for word in example.words)}"
+    yield f"Label: {example.label} ({'positive' if example.label else 'negative'})"
+
+
+def _in_words(example: ExampleFacts, tokens: int = 0) -> str:
+    """Show the beginning of an example as ids and words; `tokens` is its own length where more of it was cut off."""
     ids, words = example.ids[:_SHOWN_WORDS], example.words[:_SHOWN_WORDS]
     more = " …" if len(example.ids) > _SHOWN_WORDS else ""
+    kept = count(len(example.ids))
+    cut = tokens > len(example.ids)
+    length = f"{count(tokens)} tokens, of which the models see the last {kept}" if cut else f"{kept} tokens"
     return (
-        f"{escape(example.example_id)}, label {example.label}, {count(len(example.ids))} tokens; ids "
+        f"{escape(example.example_id)}, label {example.label}, {length}; ids "
         f"{' '.join(map(str, ids))}{more}; words {' '.join(escape(word) for word in words)}{more}"
     )
 
@@ -271,7 +409,8 @@ def _choices(comparison: Comparison, findings: Findings) -> Blocks:
         f"one learning rate ({training.learning_rate:g}) serves all models without being tuned for each. With it, "
         f"validation accuracy stood at {percent(first['valid_accuracy'].mean())} % on average after the first epoch "
         f"and at {percent(last['valid_accuracy'].mean())} % after the last of {training.epochs}; in {rose} of "
-        f"{len(last)} runs the validation loss had been lower before the last epoch."
+        f"{len(last)} runs the validation loss had been lower before the last epoch. No other optimizer was run, so "
+        "this shows that Adam works here, not that it is the best choice."
     )
 
 
@@ -281,6 +420,11 @@ def _runs(comparison: Comparison, findings: Findings, figures: Figures) -> Block
         yield "No run was asked for."
         return
     yield tables.runs(findings)
+    if len(findings.good):
+        yield (
+            "Every prediction is kept: a run's in `runs/<run>/predictions.parquet` (example id, label, probability), "
+            f"and all of them in columns beside the texts in `{STORED}`, which `python -m reports --predictions` reads."
+        )
     for run_id, run in findings.runs[findings.runs["status"] != "ok"].iterrows():
         if run["status"] == "not run":
             yield f"- **{escape(str(run_id))}** was not run."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's palette, which people with any colour vision tell apart; yellow is left out (too pale on white)
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _INK, _PALE = "#333333", "#bbbbbb"
 
 _STYLE: dict[str, Any] = {
@@ -139,6 +140,58 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
         axis.grid(axis="x", color=_PALE, lw=0.5)
         axis.set_axisbelow(True)
         figure.tight_layout()
+    return written.getvalue()
+
+
+def by_length(lengths: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw accuracy against the length of the examples: a panel a division, a line a backend x model.
+
+    A colour a backend, a dash a model; the whiskers are intervals over seeds.
+    """
+    panels = list(grouped(lengths, "division"))
+    models = list(lengths["model"].unique())
+    places = lengths.drop_duplicates("bucket").sort_values("bucket")
+    # An interval over two seeds can be wider than the scale; the means decide what is shown.
+    low, high = 100 * lengths["mean"].min(), 100 * lengths["mean"].max()
+    pad = max(2.0, 0.25 * (high - low))
+    low, high = max(0.0, low - pad), min(100.0, high + pad)
+    with _figure(9, 0.6 + 3.6 * len(panels)) as (figure, written):
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axis, (division, panel) in zip(axes, panels, strict=True):
+            ends: dict[str, float] = {}
+            colours: dict[str, str] = {}
+            lines = list(grouped(panel, "model", "backend"))
+            for number, ((model, backend), line) in enumerate(lines):
+                colour, marker = _look(backend, backends)
+                dash = _DASHES[models.index(model) % len(_DASHES)]
+                # Beside each other, or the whiskers of one line hide those of another.
+                x = line["bucket"] + 0.06 * (number - (len(lines) - 1) / 2)
+                middle = 100 * line["mean"]
+                axis.plot(x, middle, color=colour, marker=marker, ls=dash, lw=1.8, ms=5)
+                known = line["low"].notna()
+                axis.vlines(
+                    x[known], 100 * line["low"][known], 100 * line["high"][known], color=colour, lw=1, alpha=0.5
+                )
+                name = f"{model}, {_short(backend)}"
+                ends[name], colours[name] = float(middle.iloc[-1]), colour
+            last = float(places["bucket"].max())
+            axis.set_xticks(
+                places["bucket"], [f"{low:,} to {high:,}" for low, high in places[["low_tokens", "high_tokens"]].values]
+            )
+            axis.set_xlim(-0.3, last + 0.36 * max(last, 1.0))
+            axis.spines["bottom"].set_bounds(-0.3, last + 0.3)
+            axis.set_ylim(low, high)
+            for name, place in _spread(ends, (high - low) * 0.075, low, high).items():
+                axis.text(
+                    last + 0.3, place, name, color=colours[name], va="center", fontsize=9,
+                    bbox={"color": "white", "pad": 1},
+                )  # fmt: skip
+            axis.set_title(str(division), loc="left", fontsize=10)
+            axis.set_ylabel("accuracy, %")
+            axis.grid(axis="y", color=_PALE, lw=0.5)
+            axis.set_axisbelow(True)
+        axes[-1].set_xlabel("tokens of an example, in fifths of the test examples")
+        figure.tight_layout(h_pad=1.5)
     return written.getvalue()
 
 

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports import accuracy, dataset, disagreement, timing
+from reports import accuracy, dataset, disagreement, lengths, source, timing
 from reports.load import Comparison
 
 #: where the bootstraps start, so that one folder always gives one report
 SEED = 0
 
 
+#: with more backends, one example of each kind is enough to read
+_TWO_EACH = 2
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Examples on which the two runs of a pair disagree."""
+    """Examples picked by what the two runs of a pair say about them."""
 
     pair: pd.Series
     rows: pd.DataFrame
@@ -32,12 +36,17 @@ class Findings:
     models: pd.DataFrame
     curves: pd.DataFrame
     source: dict[str, float]
+    beside_source: pd.DataFrame
+    lengths: pd.DataFrame
+    leads: pd.DataFrame
+    growth: pd.DataFrame
     timings: pd.DataFrame
     again: pd.DataFrame
     training: pd.DataFrame
     pairs: pd.DataFrame
     groups: pd.DataFrame
     examples: tuple[Examples, ...]
+    read: tuple[Examples, ...]
     mistakes: pd.DataFrame
     splits: pd.DataFrame
     layers: pd.DataFrame
@@ -53,6 +62,8 @@ def find(comparison: Comparison) -> Findings:
     """Compute every table of the report."""
     runs = accuracy.run_table(comparison)
     pairs = disagreement.pairs(comparison)
+    to_read = disagreement.pairs_to_read(pairs)
+    each = _TWO_EACH if len(to_read) <= _TWO_EACH else 1
     chosen = [pair for _, pair in disagreement.example_pairs(pairs).iterrows()]
     return Findings(
         runs=runs,
@@ -60,13 +71,18 @@ def find(comparison: Comparison) -> Findings:
         backends=accuracy.differences(comparison, runs, "backend"),
         models=accuracy.differences(comparison, runs, "model"),
         curves=accuracy.learning_curves(comparison),
-        source=accuracy.source_accuracy(comparison),
+        source=source.source_accuracy(comparison.manifest.protocol),
+        beside_source=source.beside_the_source(comparison),
+        lengths=lengths.accuracy_by_length(comparison),
+        leads=lengths.lead_by_length(comparison),
+        growth=lengths.growth(comparison),
         timings=timing.ratios(comparison, np.random.default_rng(SEED)),
         again=timing.again(comparison, np.random.default_rng(SEED)),
         training=timing.training_times(comparison),
         pairs=pairs,
         groups=disagreement.groups(pairs),
         examples=tuple(Examples(pair, disagreement.split_examples(comparison, pair)) for pair in chosen),
+        read=tuple(Examples(pair, disagreement.read_in_full(comparison, pair, each)) for _, pair in to_read.iterrows()),
         mistakes=disagreement.sure_mistakes(comparison),
         splits=dataset.splits(comparison),
         layers=dataset.layers(comparison),

@@ -30,33 +30,23 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What one comparison left on disk, checked to belong together.
+class Predicted:
+    """Runs and what they predict for the same examples, wherever they were trained.
 
     Attributes
     ----------
-    manifest, facts
-        What was asked for, and on which data.
     test
         One row an example of the test split, indexed by example id: label, text, length, oov, truncated.
     runs
         One row a run asked for, indexed by run id, in the manifest's order: `IDENTITY` and ``status`` (``ok``,
         ``failed``, ``unavailable`` or ``not run``).
-    results
-        Run id to result, for the runs that left one.
     probabilities
         Probability of the positive class: a row an example (as in `test`), a column a run that went well.
-    timings
-        What was timed, if anything.
     """
 
-    manifest: Manifest
-    facts: DatasetFacts
     test: pd.DataFrame
     runs: pd.DataFrame
-    results: Mapping[str, RunResult]
     probabilities: pd.DataFrame
-    timings: TimingResults
 
     @property
     def ok(self) -> pd.DataFrame:
@@ -67,6 +57,26 @@ class Comparison:
         """Whether each run (column) is right on each example (row)."""
         positive = self.probabilities.to_numpy() >= THRESHOLD
         return np.asarray(positive == (self.test["label"].to_numpy() == 1)[:, None])
+
+
+@dataclass(frozen=True)
+class Comparison(Predicted):
+    """What one comparison left on disk, checked to belong together.
+
+    Attributes
+    ----------
+    manifest, facts
+        What was asked for, and on which data.
+    results
+        Run id to result, for the runs that left one.
+    timings
+        What was timed, if anything.
+    """
+
+    manifest: Manifest
+    facts: DatasetFacts
+    results: Mapping[str, RunResult]
+    timings: TimingResults
 
 
 def load(results_dir: Path) -> Comparison:

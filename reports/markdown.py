@@ -23,12 +23,12 @@ LONGEST_WORD = 40
 
 def percent(share: float) -> str:
     """Write a share in per cent with one decimal: 0.618 is ``61.8``."""
-    return NONE if math.isnan(share) else f"{100 * share:.1f}"
+    return NONE if math.isnan(share) else f"{100 * share:z.1f}"  # z: no minus in front of 0.0
 
 
 def decimals(digits: int) -> Callable[[float], str]:
     """Give a writer of numbers with so many decimals."""
-    return lambda value: NONE if math.isnan(value) else f"{value:.{digits}f}"
+    return lambda value: NONE if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def significant(value: float, digits: int = 3) -> str:

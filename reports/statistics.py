@@ -139,6 +139,19 @@ def mean_interval(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.
     return max(values.mean() - half, bounds[0]), min(values.mean() + half, bounds[1])
 
 
+def one_more(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float]:
+    """Student's t interval for one more value drawn like `values` (a prediction interval), cut at what is possible.
+
+    It is far wider than that of the mean: the next seed has the whole spread to itself. Normal values assumed;
+    fewer than two, or values without any spread, give NaN.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return np.nan, np.nan
+    half = _student(len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+    return max(values.mean() - half, bounds[0]), min(values.mean() + half, bounds[1])
+
+
 def paired_means(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     """Interval of mean(first - second) where the two really are pairs, such as runs from the same weights."""
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), (-1, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -91,6 +92,134 @@ def _differences(rows: pd.DataFrame, shared: str) -> str:
             "could have given the same two trained models; it says nothing about other seeds."
         )
     )
+
+
+def beside_source(findings: Findings) -> str:
+    """Show the figures of the source experiment beside ours."""
+    columns = [
+        Column("of the test examples, %", ("what",), escape, right=False),
+        Column("notebook", ("source", "source_count"), lambda share, n: f"{percent(share)} ({count(n)})"),
+        number("ours, mean", "mean", percent),
+        number("sd", "sd", percent),
+        Column("range", ("least", "most", "seeds"), _range),
+        Column("95 % of further seeds", ("next_low", "next_high"), interval(percent)),
+        Column("ours below it", ("below", "seeds"), lambda below, seeds: f"{below} of {seeds}"),
+    ]
+    rows = findings.beside_source
+    return (
+        table(rows, columns)
+        + "\n\n"
+        + note(
+            "Notebook: what the notebook this project grew out of printed for its one seed, on 25,000 test reviews "
+            f"(their number in brackets). Ours: native runs of {escape(rows['backend'].iloc[0])}; mean, standard "
+            "deviation and range over seeds, how many of them lie below the notebook, and where the next seed of ours "
+            "would lie 95 times in 100 if seeds were normally distributed."
+        )
+    )
+
+
+def epochs(findings: Findings) -> str:
+    """Every epoch of every run."""
+    columns = [
+        Column("run", ("run_id",), escape, right=False),
+        number("epoch", "epoch", count),
+        number("train loss", "train_loss", _THREE),
+        number("train accuracy, %", "train_accuracy", percent),
+        number("valid loss", "valid_loss", _THREE),
+        number("valid accuracy, %", "valid_accuracy", percent),
+        number("s", "seconds", significant),
+    ]
+    return table(findings.curves, columns)
+
+
+def by_length(findings: Findings) -> str:
+    """Accuracy by the length of the examples: a row a model in a backend, a column a bucket."""
+    lengths = findings.lengths
+    return (
+        _by_bucket(lengths, ["model", "division", "backend"], _in_bucket, {"n": lambda row: str(row.seeds)})
+        + "\n\n"
+        + note(
+            "Accuracy in per cent, mean over n seeds with its 95 % interval over seeds. Heads: tokens of an example "
+            "before anything is cut, with the number of test examples; fifths of the test examples first, then those "
+            "that fit the models' input and those that are cut to it."
+        )
+    )
+
+
+def lead_by_length(findings: Findings) -> str:
+    """Show the lead of the lstm over the rnn by the length of the examples, and how much it grows."""
+    leads, growth = findings.leads, findings.growth
+    grown = {(row.division, row.backend, row.a, row.b, row.scheme): row for row in each(growth)}
+
+    def rise(scheme: str) -> Callable[[Any], str]:
+        def written(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+            found = grown.get((row.division, row.backend, row.a, row.b, scheme))
+            return NONE if found is None else _points(found.difference, found.low, found.high)
+
+        return written
+
+    more = {"last fifth - first": rise("fifths"), "cut - whole": rise("cut")}
+    shown = {head: write for head, write in more.items() if any(write(row) != NONE for row in each(leads))}
+    named_leads = leads.assign(**{"lead of": leads["a"] + " over " + leads["b"]})
+    return (
+        _by_bucket(named_leads, ["lead of", "division", "backend"], _lead_in_bucket, shown)
+        + "\n\n"
+        + note(
+            "Accuracy of the first minus accuracy of the second in percentage points, with its 95 % interval: over "
+            "seeds (Welch's t), or, in italics, over the examples of one pair of runs, which says nothing about other "
+            "seeds. The last columns: the lead on long examples minus the lead on short ones, over seeds."
+        )
+    )
+
+
+def bucket_name(low: int, high: int) -> str:
+    """Name a bucket of lengths."""
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
+
+
+def _by_bucket(
+    rows: pd.DataFrame,
+    names: list[str],
+    write: Callable[[Any], str],
+    more: Mapping[str, Callable[[Any], str]],
+) -> str:
+    heads = {
+        (row.scheme, row.bucket): f"{bucket_name(row.low_tokens, row.high_tokens)} ({count(row.examples)})"
+        for row in each(rows.drop_duplicates(["scheme", "bucket"]))
+    }
+    shown = []
+    for keys, group in grouped(rows, *names):
+        cells: dict[str, str] = dict(zip(names, keys, strict=True))
+        for row in each(group):
+            cells[f"{row.scheme} {row.bucket}"] = write(row)
+        cells |= {head: made(next(each(group))) for head, made in more.items()}
+        shown.append(cells)
+    columns = [text(name, name) for name in names]
+    columns += [Column(head, (f"{scheme} {bucket}",), str) for (scheme, bucket), head in _distinct_heads(heads).items()]
+    columns += [Column(head, (head,), str) for head in more]
+    return table(pd.DataFrame(shown), columns)
+
+
+def _distinct_heads(heads: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+    """Tell heads apart that would be one, such as a fifth that is also what is cut."""
+    seen: dict[tuple[str, int], str] = {}
+    for key, head in heads.items():
+        kind = "" if key[0] == "fifths" else "cut: " if key[1] else "whole: "
+        seen[key] = kind + head
+    return seen
+
+
+def _in_bucket(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return _with_interval(row.mean, row.low, row.high)
+
+
+def _lead_in_bucket(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    written = _with_interval(row.difference, row.low, row.high)
+    return f"*{written}*" if row.over == "examples" else written
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return percent(value) if pd.isna(low) else f"{percent(value)} {interval(percent)(low, high)}"
 
 
 def loss(findings: Findings) -> str:
@@ -245,11 +374,24 @@ def _sides(model_a: str, model_b: str, backend_a: str, backend_b: str, kind: str
 
 def pairs(findings: Findings, kind: str) -> str:
     """Pairs of runs of one kind."""
-    rows = findings.pairs[findings.pairs["kind"] == kind]
     columns = [
         text("division", "division"),
         Column("runs", ("model_a", "model_b", "backend_a", "backend_b", "kind"), _sides, right=False),
         Column("seeds", ("seed_a", "seed_b"), lambda a, b: f"{a}, {b}"),
+        *_pair_figures(),
+    ]
+    rows = findings.pairs[findings.pairs["kind"] == kind]
+    return table(rows, columns) + "\n\n" + _pairs_explained(len(findings.pairs), "runs")
+
+
+def named_pairs(rows: pd.DataFrame) -> str:
+    """Pairs of models that are known by their names alone."""
+    columns = [text("A", "run_a"), text("B", "run_b"), *_pair_figures()]
+    return table(rows, columns) + "\n\n" + _pairs_explained(len(rows), "models")
+
+
+def _pair_figures() -> list[Column]:
+    return [
         number("both right", "both_right", count),
         number("only A", "only_a", count),
         number("only B", "only_b", count),
@@ -260,20 +402,19 @@ def pairs(findings: Findings, kind: str) -> str:
         number("p", "p", p_value),
         number("p, Holm", "p_holm", p_value),
     ]
-    return (
-        table(rows, columns)
-        + "\n\n"
-        + note(
-            "Examples that both runs get right, only A, only B, neither. A - B: accuracy with the paired 95 % "
-            "interval over examples. p: McNemar's mid-p test of only A against only B, then corrected for all "
-            f"{len(findings.pairs)} pairs of this report (Holm). It is about these two trained models; a large p is "
-            "no evidence that two models are alike."
-        )
+
+
+def _pairs_explained(total: int, both: str) -> str:
+    return note(
+        f"Examples that both {both} get right, only A, only B, neither. A - B: accuracy with the paired 95 % "
+        "interval over examples. p: McNemar's mid-p test of only A against only B, then corrected for all "
+        f"{total} pairs of this report (Holm). It is about these two trained models; a large p is "
+        "no evidence that two models are alike."
     )
 
 
 def _points(difference: float, low: float, high: float) -> str:
-    return f"{percent(difference)} {interval(percent)(low, high)}"
+    return _with_interval(difference, low, high)
 
 
 def split_examples(examples: Examples) -> str:
@@ -288,6 +429,8 @@ def split_examples(examples: Examples) -> str:
         Column("every seed", ("stable",), _stable, right=False),
         text("text", "snippet"),
     ]
+    if not pair["division"]:  # of models trained anywhere there is one each
+        columns = [column for column in columns if column.head != "every seed"]
     return table(examples.rows, columns, padded=False)
 
 
@@ -295,7 +438,7 @@ def _stable(stable: Any) -> str:  # noqa: ANN401 - True, False or None out of a 
     return NONE if stable is None or pd.isna(stable) else "yes" if stable else "no"
 
 
-def mistakes(findings: Findings) -> str:
+def mistakes(rows: pd.DataFrame) -> str:
     """Examples that every run gets wrong."""
     columns = [
         text("example", "example_id"),
@@ -305,7 +448,28 @@ def mistakes(findings: Findings) -> str:
         Column("truncated", ("truncated",), lambda cut: "yes" if cut else "no", right=False),
         text("text", "snippet"),
     ]
-    return table(findings.mistakes, columns, padded=False)
+    if rows["length"].isna().all():  # predictions of models trained anywhere come without it
+        columns = [column for column in columns if column.head not in ("tokens", "truncated")]
+    return table(rows, columns, padded=False)
+
+
+def named_runs(rows: pd.DataFrame) -> str:
+    """Accuracy of models that are known by their names alone."""
+    columns = [
+        text("model", "run_id"),
+        number("accuracy, %", "accuracy", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        text("column", "column"),
+        text("file", "file"),
+    ]
+    return (
+        table(rows.rename_axis("run_id").reset_index(), columns)
+        + "\n\n"
+        + note(
+            "Share of the examples that a model gets right; a probability of 0.5 or more says positive. The interval "
+            "(Wilson) is over examples: what this one trained model could score on other examples like these."
+        )
+    )
 
 
 def splits(findings: Findings) -> str:

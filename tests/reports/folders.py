@@ -263,9 +263,24 @@ def dataset_facts(examples: int = EXAMPLES) -> DatasetFacts:
             words=("<start>", "this", "film", "<oov>", "just|", "`brilliant`", "casting", "<oov>", "location"),
         ),
         shortest=ExampleFacts(example_id="example-train-2", label=0, ids=(1, 2, 4), words=("<start>", "<oov>", "the")),
+        longest=ExampleFacts(
+            example_id="example-train-3",
+            label=1,
+            ids=(1, *range(4, 34)),
+            words=("<start>", *(f"w{i}" for i in range(30))),
+        ),
         longest_id="example-train-3",
         longest_length=2494,
         inputs_hash=INPUTS,
+    )
+
+
+def source_protocol() -> Protocol:
+    """Give the protocol under which the source experiment's figures are a yardstick."""
+    return protocol(
+        name="imdb",
+        data=DataSpec(dataset="imdb", vocabulary=5000, length=500),
+        training=TrainingSpec(epochs=3),
     )
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.accuracy import best, differences, run_table, source_accuracy, summary, sure
+from reports.accuracy import best, differences, run_table, summary, sure
 from reports.load import Comparison, load
 from reports.statistics import paired_difference
-from tests.reports.folders import labels, probabilities, protocol, write_comparison
+from tests.reports.folders import labels, probabilities, write_comparison
 
 
 def accuracy_of(division: str, backend: str, model: str, seed: int) -> float:
@@ -82,9 +82,3 @@ def test_seeds_that_differ_between_backends_are_compared_all_the_same(tmp_path: 
     expected = accuracy_of("matched", "keras-tensorflow", "lstm", 0) - accuracy_of("matched", "pytorch", "lstm", 1)
     assert row["difference"] == pytest.approx(expected)
     assert row["over"] == "examples"
-
-
-def test_the_source_experiment_stands_beside_its_own_protocol_only(comparison: Comparison, tmp_path: Path) -> None:
-    assert source_accuracy(comparison) == {}
-    imdb = load(write_comparison(tmp_path, of=protocol(name="imdb")))
-    assert source_accuracy(imdb) == {"rnn": 0.61804, "lstm": 0.80996}

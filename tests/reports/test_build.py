@@ -21,14 +21,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    built = [folder / "report.md", folder / "comparison.json", *sorted((folder / "figures").iterdir())]
+    built = [
+        folder / "report.md",
+        folder / "comparison.json",
+        folder / "results_stored.json",
+        *sorted((folder / "figures").iterdir()),
+    ]
     return {path.name: path.read_bytes() for path in built}
 
 
 def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     built = build(folder)
     first = files(folder)
-    assert sorted(first) == ["accuracy.svg", "comparison.json", "learning.svg", "ratios.svg", "report.md"]
+    assert sorted(first) == [
+        "accuracy.svg", "comparison.json", "learning.svg", "lengths.svg", "ratios.svg", "report.md",
+        "results_stored.json"]  # fmt: skip
     build(folder)
     assert files(folder) == first
     assert built.report == folder / "report.md"

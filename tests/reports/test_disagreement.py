@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from reports.disagreement import example_pairs, groups, pairs, snippet, split_examples, sure_mistakes
+from reports.disagreement import (
+    FULL_TEXT,
+    OUTCOMES,
+    example_pairs,
+    groups,
+    pairs,
+    pairs_to_read,
+    read_in_full,
+    snippet,
+    split_examples,
+    sure_mistakes,
+)
 from reports.load import Comparison, load
 from tests.reports.folders import HOSTILE, labels, probabilities, text_of, write_comparison
 
@@ -109,6 +122,38 @@ def test_mistakes_are_wrong_in_every_run_and_the_surest_lead(comparison: Compari
     assert (sureness > 0.5).all()
 
 
+def test_each_outcome_is_drawn_by_the_hash_of_the_ids(comparison: Comparison) -> None:
+    pair = pairs_to_read(pairs(comparison)).iloc[0]
+    assert (pair["kind"], pair["division"], pair["model_a"], pair["model_b"]) == ("models", "native", "rnn", "lstm")
+    table = read_in_full(comparison, pair)
+    assert table["outcome"].unique().tolist() == list(OUTCOMES)
+    right = pd.DataFrame(comparison.right(), index=comparison.test.index, columns=comparison.probabilities.columns)
+    a, b = right[pair["run_a"]], right[pair["run_b"]]
+    counts = [pair["both_right"], pair["only_a"], pair["only_b"], pair["both_wrong"]]
+    for outcome, mine, size in zip(OUTCOMES, (a & b, a & ~b, ~a & b, ~a & ~b), counts, strict=True):
+        drawn = table[table["outcome"] == outcome]
+        ids = sorted(right.index[mine], key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        assert drawn["example_id"].tolist() == ids[:2]
+        assert set(drawn["of"]) == {size}
+    for row in table.itertuples():
+        number = int(row.example_id.removeprefix("example-"))
+        assert row.text == " ".join(text_of(number).split())
+        assert row.label == labels()[number]
+        assert row.probability_a == comparison.probabilities.loc[row.example_id, pair["run_a"]]
+        seeds = [name.replace("seed0", f"seed{seed}") for name in (pair["run_a"],) for seed in (0, 1)]
+        assert (row.right_a, row.seeds_a) == (right.loc[row.example_id, seeds].sum(), 2)
+
+
+def test_very_long_texts_keep_the_end_that_the_models_saw(comparison: Comparison) -> None:
+    pair = pairs_to_read(pairs(comparison)).iloc[0]
+    long = comparison.test.assign(text=["start " + "x" * 4000 + " end"] * 60)
+    whole = read_in_full(replace(comparison, test=long.assign(truncated=False)), pair)
+    assert all(text.startswith("start ") and text.endswith("x …") for text in whole["text"])
+    cut = read_in_full(replace(comparison, test=long.assign(truncated=True)), pair)
+    assert all(text.startswith("… x") and text.endswith(" end") for text in cut["text"])
+    assert set(cut["left_out"]) == {4010 - FULL_TEXT}
+
+
 def test_without_runs_there_are_no_pairs_and_no_examples(tmp_path: Path) -> None:
     seeds = {"native": (0,)}
     names = [
@@ -118,6 +163,7 @@ def test_without_runs_there_are_no_pairs_and_no_examples(tmp_path: Path) -> None
     assert pairs(comparison).empty
     assert groups(pairs(comparison)).empty
     assert example_pairs(pairs(comparison)).empty
+    assert pairs_to_read(pairs(comparison)).empty
     assert sure_mistakes(comparison).empty
 
 

@@ -5,18 +5,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.results import TimingResults
 from reports import tables
 from reports.answer import answer
-from reports.document import render
-from reports.findings import Findings, find
+from reports.document import render, whole_examples
+from reports.findings import Examples, Findings, find
 from reports.load import Comparison, load
-from tests.reports.folders import protocol, write_comparison
+from tests.reports.folders import HOSTILE, source_protocol, write_comparison
 from tests.reports.rendering import kinds_of, tables_of, tokens_of
 
-FIGURES = {name: f"figures/{name}.svg" for name in ("accuracy", "learning", "ratios")}
+FIGURES = {name: f"figures/{name}.svg" for name in ("accuracy", "lengths", "learning", "ratios")}
 
 SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Examples", "Data, protocol, models, choices", "Every run",
             "Environment"]  # fmt: skip
@@ -49,7 +50,10 @@ TABLES: dict[str, Callable[[Findings], str]] = {
     "pairs_models": lambda findings: tables.pairs(findings, "models"),
     "pairs_seeds": lambda findings: tables.pairs(findings, "seeds"),
     "split_examples": lambda findings: tables.split_examples(findings.examples[0]),
-    "mistakes": tables.mistakes,
+    "mistakes": lambda findings: tables.mistakes(findings.mistakes),
+    "by_length": tables.by_length,
+    "lead_by_length": tables.lead_by_length,
+    "epochs": tables.epochs,
     "splits": tables.splits,
     "layers": tables.layers,
     "runs": tables.runs,
@@ -81,9 +85,24 @@ def test_every_table_renders_with_its_rows_and_cells(report: str, findings: Find
         assert len({len(row) for row in each.rows}) == 1
     shapes = [(len(each.rows) - 1, len(each.rows[0])) for each in found]
     examples = [(len(each.rows), 7) for each in findings.examples if len(each.rows)]
-    expected = [(4, 4), (4, 8), (4, 8), (8, 6), (8, 9), (8, 10), (15, 12), (7, 12), (7, 12), (7, 12), *examples]
+    expected = [
+        (4, 4),
+        (4, 8),
+        (4, 8),
+        (4, 12),
+        (8, 11),
+        (8, 6),
+        (60, 7),
+        (8, 9),
+        (8, 10),
+        (15, 12),
+        (7, 12),
+        (7, 12),
+        (7, 12),
+        *examples,
+    ]
     assert shapes[: len(expected)] == expected
-    runs = next(each for each in found if each.rows[0][0] == "run")
+    runs = next(each for each in found if each.rows[0][:2] == ["run", "status"])
     assert [row[0] for row in runs.rows[1:]] == findings.runs.index.tolist()
 
 
@@ -100,15 +119,58 @@ def test_no_review_reaches_the_renderer_as_markup(report: str) -> None:
             if child.type == "image":
                 assert child.attrs["src"] in FIGURES.values()
             if child.type == "link_open":
-                assert child.attrs["href"] in ("#every-run", "#speed")
+                assert child.attrs["href"] in ("#every-run", "#speed", "#by-length")
     assert {child for each in tables_of(report) for child in each.kinds} <= {
-        "text", "text_special", "strong_open", "strong_close"}  # fmt: skip
+        "text", "text_special", "strong_open", "strong_close", "em_open", "em_close"}  # fmt: skip
     assert "bullet_list_open" in kinds_of(report)
+
+
+def test_a_text_shown_in_full_is_a_quotation_and_nothing_else() -> None:
+    row = {"outcome": "both wrong", "of": 1, "example_id": "x|y", "label": 1, "probability_a": 0.1,
+           "probability_b": 0.2, "right_a": 0, "seeds_a": 2, "right_b": 1, "seeds_b": 2, "length": 9, "truncated": True,
+           "left_out": 12}  # fmt: skip
+    rows = pd.DataFrame([{**row, "text": text} for text in (*HOSTILE, "word " * 500)])
+    pair = pd.Series({"model_a": "rnn", "model_b": "lstm"})
+    blocks = list(whole_examples(Examples(pair, rows)))
+    assert len(blocks) == 2 * len(rows)
+    tokens = tokens_of("\n\n".join(blocks))
+    assert {token.type for token in tokens} == {
+        "paragraph_open", "paragraph_close", "inline", "blockquote_open", "blockquote_close"}  # fmt: skip
+    kinds = {child.type for token in tokens for child in token.children or []}
+    assert kinds <= {"text", "text_special", "strong_open", "strong_close"}
+    assert "rnn 0.100 (right in 0 of 2 seeds) and lstm 0.200 (right in 1 of 2 seeds)" in blocks[0]
+    assert "9 tokens, of which the models see the end only; 12 characters are not shown" in blocks[0]
+
+
+def test_what_the_source_experiment_looked_at_is_there(report: str) -> None:
+    for part in (
+        "int32 (examples, time): train (12,000, 80), valid (2,000, 80), test (60, 80)",
+        "One example as the models see it: example-train-1, label 1",
+        "<summary>That one example in full: ids, words and label</summary>",
+        "The shortest example: example-train-2, label 0, 3 tokens",
+        "The longest example: example-train-3, label 1, 2,494 tokens, of which the models see the last 31",
+        "<summary>Every epoch of every run: training and validation loss and accuracy (60 rows)</summary>",
+        "Every prediction is kept",
+    ):
+        assert part in report
+    assert "23 are shorter than 80 tokens and padded in front with the id 0, and 36 are longer" in report
+
+
+def test_the_answer_keeps_to_six_short_points(tmp_path: Path, findings: Findings) -> None:
+    assert len(answer(findings)) <= 6
+    for sentence in answer(findings)[1:]:
+        assert len(sentence.split()) < 85
+    # With something missing, what can't be concluded moves up to it.
+    assert "An interval that includes 0 is no evidence" in answer(findings)[0]
+    whole = answer(find(load(write_comparison(tmp_path))))
+    assert len(whole) == 6
+    assert whole[0].startswith("With each framework's own defaults (*native*)")
+    assert whole[1].startswith("With equal initial weights, batches and arithmetic (*matched*)")
 
 
 def test_figures_have_words_for_those_who_can_t_see_them(report: str) -> None:
     images = [child for token in tokens_of(report) for child in token.children or [] if child.type == "image"]
-    assert len(images) == 3
+    assert len(images) == 4
     assert all(len(image.content) > 60 for image in images)
 
 
@@ -124,9 +186,10 @@ def test_differences_carry_their_interval_and_seeds(findings: Findings) -> None:
     row = findings.backends.iloc[0]
     low, high = f"{100 * row['low']:.1f}", f"{100 * row['high']:.1f}"
     assert f"keras-tensorflow was {100 * row['difference']:.1f} points more accurate** than pytorch" in said
-    assert f"(95 % interval {low} to {high}, 2 seeds each)" in said
-    assert "but the 95 % interval includes 0" in said
-    assert "the *reseeded floor*" in said
+    assert "95 % intervals over 2 seeds each. rnn: **keras-tensorflow was" in said
+    assert f"than pytorch ({low} to {high})" in said
+    assert "but the interval includes 0" in said
+    assert "Floor: what two seeds of one backend disagree on" in said
 
 
 def test_one_seed_concludes_nothing(tmp_path: Path) -> None:
@@ -135,7 +198,7 @@ def test_one_seed_concludes_nothing(tmp_path: Path) -> None:
     said = " ".join(answer(findings))
     assert "With one seed nothing can be concluded" in said
     assert "more accurate** than" not in said
-    assert "says nothing about other seeds" in said
+    assert "One seed says nothing about other seeds." in said
     assert "**" not in tables.accuracy(findings)
     assert "one seed, so no floor" in said
 
@@ -201,7 +264,7 @@ def test_backends_that_could_not_be_timed_are_named(comparison: Comparison) -> N
 
 
 def test_the_source_experiment_is_named_under_its_protocol_only(tmp_path: Path, report: str) -> None:
-    imdb = load(write_comparison(tmp_path, of=protocol(name="imdb")))
+    imdb = load(write_comparison(tmp_path, of=source_protocol()))
     source = render(imdb, find(imdb), FIGURES)
     assert "Cross: the one seed" in source
     assert "rnn 61.8 % and lstm 81.0 %" in source

@@ -6,7 +6,7 @@ from reports.build import draw
 from reports.figures import _spread
 from reports.findings import find
 from reports.load import load
-from tests.reports.folders import protocol, write_comparison
+from tests.reports.folders import source_protocol, write_comparison
 
 
 def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
@@ -18,10 +18,10 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
 
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
-    assert sorted(draw(one, find(one))) == ["accuracy", "learning"]  # nothing to take a ratio with
+    assert sorted(draw(one, find(one))) == ["accuracy", "learning", "lengths"]  # nothing to take a ratio with
     names = tuple("abcdefgh")
-    many = load(write_comparison(tmp_path / "many", backends=names, of=protocol(name="imdb")))
-    assert sorted(draw(many, find(many))) == ["accuracy", "learning", "ratios"]
+    many = load(write_comparison(tmp_path / "many", backends=names, of=source_protocol()))
+    assert sorted(draw(many, find(many))) == ["accuracy", "learning", "lengths", "ratios"]
 
 
 def test_labels_move_apart_and_stay_in_order() -> None:

@@ -19,6 +19,7 @@ from reports.statistics import (
     kappa,
     mcnemar_midp,
     mean_interval,
+    one_more,
     oracle,
     paired_counts,
     paired_difference,
@@ -231,3 +232,18 @@ def test_rounds_are_compared_one_by_one() -> None:
 def test_the_ratio_of_geometric_means_is_the_geometric_mean_of_ratios() -> None:
     first, second = np.array([1.0, 5.0, 2.0]), np.array([2.0, 3.0, 7.0])
     assert geometric_mean(first) / geometric_mean(second) == pytest.approx(geometric_mean(first / second))
+
+
+def test_one_more_value_lies_where_student_s_t_says() -> None:
+    values = np.array([0.7, 0.8, 0.85, 0.9, 0.75])
+    low, high = one_more(values)
+    # By another road: simulated draws of five values and a sixth fall inside in 95 of 100 cases.
+    generator = np.random.default_rng(0)
+    drawn = generator.normal(size=(20_000, 6))
+    inside = [low <= row[5] <= high for row in drawn[:4000] for low, high in [one_more(row[:5])]]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+    assert (low + high) / 2 == pytest.approx(0.8)
+    assert high - low == pytest.approx((mean_interval(values)[1] - mean_interval(values)[0]) * np.sqrt(6))
+    assert np.isnan(one_more([0.5])).all()
+    assert np.isnan(one_more([0.5, 0.5])).all()
+    assert one_more([0.1, 0.9], (0, 1)) == (0, 1)

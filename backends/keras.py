@@ -13,7 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Capability, EpochStats, Layer, Model, check_batch, check_device
+from harness.backend import (
+    Backend,
+    Capability,
+    EpochStats,
+    Forward,
+    Layer,
+    Model,
+    Step,
+    check_batch,
+    check_device,
+)
 from harness.batches import Batches
 from harness.errors import CrosscheckError
 from harness.protocol import ModelSpec, TrainingSpec
@@ -36,7 +46,7 @@ class _KerasModel(Model):
         from keras import layers
 
         self._where, self._spec, self._device = f"Backend {name!r}: ", spec, device
-        self._matched = weights is not None
+        self._matched, self._training = weights is not None, training
         self._rng = np.random.default_rng(seed)
         keras.utils.set_random_seed(seed)
         self._net = keras.Sequential(
@@ -51,17 +61,19 @@ class _KerasModel(Model):
         )
         if weights is not None:
             self.set_weights(weights)
-            self._optimizer = keras.optimizers.Adam(
-                training.learning_rate, training.beta_1, training.beta_2, training.epsilon
-            )
+            self._optimizer = _adam(training, self._net.layers[1].weights[2])
             self._optimizer.build(self._net.trainable_variables)
         else:
-            optimizer = keras.optimizers.Adam(training.learning_rate)
+            optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clipnorm or None)
             self._net.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
 
     @abstractmethod
     def _step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped]:
         """One matched update; mean loss and number of right answers from before it, left on the device."""
+
+    @abstractmethod
+    def _observed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped, _Untyped]:
+        """As `_step`; mean loss, norm of the gradients, number of right answers."""
 
     @abstractmethod
     def _gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Sequence[_Untyped]:
@@ -101,6 +113,25 @@ class _KerasModel(Model):
             loss = self._net.train_on_batch(tokens, labels, return_dict=True)["loss"]
         self._wait()
         return float(loss)
+
+    def observed_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Step:
+        check_batch(self._where + "observed_step", self._spec, tokens, labels)
+        if not self._matched:
+            return super().observed_step(tokens, labels)
+        loss, norm, right = self._observed(tokens, labels)
+        return Step(float(loss), float(norm), int(right))
+
+    def forward(self, tokens: NDArray[np.int32]) -> Forward:
+        from keras import ops
+
+        check_batch(self._where + "forward", self._spec, tokens)
+        embedding, recurrent, dense = self._net.layers
+        # The layer reads this attribute at each call.
+        recurrent.return_sequences = True
+        states = recurrent(embedding(ops.convert_to_tensor(tokens)))
+        recurrent.return_sequences = False
+        logits = ops.add(ops.matmul(states[:, -1], dense.kernel), dense.bias)[:, 0]
+        return Forward(*(np.asarray(ops.convert_to_numpy(values), np.float32) for values in (states, logits)))
 
     def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
         import keras
@@ -146,7 +177,31 @@ class _KerasModel(Model):
         """Mean binary cross-entropy of outputs (n, 1): logits when matched, probabilities when native."""
         from keras import ops
 
-        return ops.mean(ops.binary_crossentropy(labels[:, None], outputs, from_logits=self._matched))
+        targets = labels[:, None]
+        if self._matched and self._training.factors.loss_form == "probabilities":
+            # Not `ops.binary_crossentropy`: on TensorFlow that finds the logits behind a sigmoid and takes them.
+            p = ops.clip(ops.sigmoid(outputs), 1e-7, 1 - 1e-7)
+            return ops.mean(-(targets * ops.log(p) + (1 - targets) * ops.log(1 - p)))
+        return ops.mean(ops.binary_crossentropy(targets, outputs, from_logits=self._matched))
+
+
+def _adam(training: TrainingSpec, bias: _Untyped) -> _Untyped:
+    """Make Keras' Adam, with what the factors switch; `bias` is that of the recurrent layer."""
+    import keras
+    from keras import ops
+
+    factors = training.factors
+
+    class Adam(keras.optimizers.Adam):
+        def update_step(self, gradient: _Untyped, variable: _Untyped, learning_rate: _Untyped) -> None:
+            if factors.epsilon_place == "after":
+                step = ops.cast(self.iterations + 1, variable.dtype)
+                self.epsilon = training.epsilon * ops.sqrt(1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
+            # Two biases with equal gradients and equal moments: their sum moves by twice the update.
+            twice = factors.biases == "two" and variable is bias
+            super().update_step(gradient, variable, learning_rate * 2 if twice else learning_rate)
+
+    return Adam(training.learning_rate, training.beta_1, training.beta_2, training.epsilon)
 
 
 def _progress(batches: Batches) -> _Untyped:
@@ -172,7 +227,7 @@ class KerasBackend(Backend):
     """Keras on one of its backends, chosen by ``KERAS_BACKEND`` before Keras is imported."""
 
     requirement: ClassVar[str] = "rnn-crosscheck[keras]"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "gradients"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "parity", "factors"})
     #: what KERAS_BACKEND must say
     below: ClassVar[str]
 
@@ -199,6 +254,7 @@ class KerasTensorFlow(KerasBackend):
     name: ClassVar[str] = "keras-tensorflow"
     distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
     below: ClassVar[str] = "tensorflow"
+    native_values: ClassVar[Mapping[str, object]] = {"factors.duplicates": "apart", "factors.order": "another"}
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -294,29 +350,63 @@ class _TensorFlowModel(_KerasModel):
         # One trace for every batch size: a retrace for the last, smaller batch would be paid in the epoch's time.
         signature = (tf.TensorSpec((None, self._spec.length), tf.int32), tf.TensorSpec((None,), tf.float32))
 
+        factors, clipnorm = self._training.factors, self._training.clipnorm
+
         def differentiate(tokens: _Untyped, labels: _Untyped) -> tuple[_Untyped, _Untyped, list[_Untyped]]:
             with tf.GradientTape() as tape:
                 outputs = net(tokens, training=True)
                 loss = self._loss(labels, outputs)
+            return loss, outputs, tape.gradient(loss, variables)
+
+        def update(tokens: _Untyped, labels: _Untyped, observed: bool) -> tuple[_Untyped, _Untyped, _Untyped]:
+            loss, logits, found = differentiate(tokens, labels)
             # Keras would square the embedding's IndexedSlices before duplicate rows are summed, so that Adam's
             # second moment is wrong (keras/src/backend/tensorflow/sparse.py); dense gradients are summed first.
-            found = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
-            return loss, outputs, found
+            dense = [tf.convert_to_tensor(gradient) for gradient in found]
+            if factors.pad_row == "frozen":
+                dense[0] *= tf.cast(tf.range(self._spec.vocabulary) > 0, tf.float32)[:, None]
+            norm = tf.linalg.global_norm(dense) if observed or clipnorm else tf.constant(0.0)
+            scale = clipnorm / tf.maximum(norm, clipnorm) if clipnorm else 1.0
+            if factors.duplicates == "apart":
+                rows = found[0]
+                kept = tf.cast((rows.indices > 0) | (factors.pad_row != "frozen"), tf.float32)[:, None]
+                applied = [tf.IndexedSlices(rows.values * kept, rows.indices, rows.dense_shape), *dense[1:]]
+            else:
+                applied = dense
+            if clipnorm:
+                applied = [
+                    tf.IndexedSlices(gradient.values * scale, gradient.indices, gradient.dense_shape)
+                    if isinstance(gradient, tf.IndexedSlices)
+                    else gradient * scale
+                    for gradient in applied
+                ]
+            self._optimizer.apply(applied, variables)
+            right = tf.equal(logits[:, 0] >= 0, labels >= 0.5)
+            return loss, tf.reduce_sum(tf.cast(right, tf.int32)), norm
 
         def step(tokens: _Untyped, labels: _Untyped) -> tuple[_Untyped, _Untyped]:
-            loss, logits, found = differentiate(tokens, labels)
-            self._optimizer.apply(found, variables)
-            right = tf.equal(logits[:, 0] >= 0, labels >= 0.5)
-            return loss, tf.reduce_sum(tf.cast(right, tf.int32))
+            loss, right, _ = update(tokens, labels, observed=False)
+            return loss, right
 
-        self._differentiate = tf.function(differentiate, input_signature=signature, autograph=False)
-        self._apply = tf.function(step, input_signature=signature, autograph=False)
+        def observed(tokens: _Untyped, labels: _Untyped) -> tuple[_Untyped, _Untyped, _Untyped]:
+            loss, right, norm = update(tokens, labels, observed=True)
+            return loss, norm, right
+
+        options = {"input_signature": signature, "autograph": False}
+        self._differentiate = tf.function(differentiate, **options)
+        self._apply = tf.function(step, **options)
+        self._observe = tf.function(observed, **options)
+
+    def _observed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped, _Untyped]:
+        return self._observe(tokens, labels)
 
     def _step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> tuple[_Untyped, _Untyped]:
         return self._apply(tokens, labels)
 
     def _gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Sequence[_Untyped]:
-        return self._differentiate(tokens, labels)[2]
+        import tensorflow as tf
+
+        return [tf.convert_to_tensor(gradient) for gradient in self._differentiate(tokens, labels)[2]]
 
     def _wait(self) -> None:
         import tensorflow as tf

@@ -9,7 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Capability, EpochStats, Layer, Model, check_batch, check_device
+from harness.backend import (
+    Backend,
+    Capability,
+    EpochStats,
+    Forward,
+    Layer,
+    Model,
+    Step,
+    check_batch,
+    check_device,
+)
 from harness.batches import Batches
 from harness.protocol import ModelSpec, TrainingSpec
 from harness.weights import Weights, check_weights
@@ -27,7 +37,18 @@ class PyTorch(Backend):
     name: ClassVar[str] = "pytorch"
     distributions: ClassVar[tuple[str, ...]] = ("torch",)
     requirement: ClassVar[str] = "rnn-crosscheck[pytorch]"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "gradients"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "parity", "factors"})
+
+    native_values: ClassVar[Mapping[str, object]] = {
+        "epsilon": 1e-8,
+        "factors.epsilon_place": "after",
+        "factors.biases": "two",
+        "factors.embedding_weights": "pytorch",
+        "factors.recurrent_weights": "pytorch",
+        "factors.recurrent_bias": "pytorch",
+        "factors.dense_weights": "pytorch",
+        "factors.order": "another",
+    }
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -123,11 +144,8 @@ class _KerasAdam:
         self._v = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._steps = 0
 
-    def zero_grad(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def step(self) -> None:
+    def step(self, squares: Mapping[int, _Tensor]) -> None:
+        """Update; `squares` holds, by position, what stands for the square of a gradient."""
         import torch
 
         self._steps += 1
@@ -136,11 +154,13 @@ class _KerasAdam:
         corrected_1 = one - np.float32(spec.beta_1) ** t
         corrected_2 = one - np.float32(spec.beta_2) ** t
         alpha = float(np.float32(spec.learning_rate) * np.sqrt(corrected_2) / corrected_1)
+        after = spec.factors.epsilon_place == "after"
+        epsilon = spec.epsilon * float(np.sqrt(corrected_2)) if after else spec.epsilon
         with torch.no_grad():
-            for parameter, m, v in zip(self._parameters, self._m, self._v, strict=True):
+            for place, (parameter, m, v) in enumerate(zip(self._parameters, self._m, self._v, strict=True)):
                 m.lerp_(parameter.grad, 1 - spec.beta_1)
-                v.lerp_(parameter.grad.square(), 1 - spec.beta_2)
-                parameter.addcdiv_(m, v.sqrt().add_(spec.epsilon), value=-alpha)
+                v.lerp_(squares.get(place, parameter.grad.square()), 1 - spec.beta_2)
+                parameter.addcdiv_(m, v.sqrt().add_(epsilon), value=-alpha)
 
 
 class _PyTorchModel(Model):
@@ -151,7 +171,7 @@ class _PyTorchModel(Model):
         from torch import nn
 
         self._where, self._spec, self._device = f"Backend {name!r}: ", spec, device
-        self._matched = weights is not None
+        self._matched, self._training = weights is not None, training
         self._embedding = nn.Embedding(spec.vocabulary, spec.embedding)
         self._recurrent = (
             nn.LSTM(spec.embedding, spec.units, batch_first=True)
@@ -164,19 +184,21 @@ class _PyTorchModel(Model):
         self._optimizer: Any
         if weights is not None:
             # Two trainable biases would move their sum at twice the rate.
-            self._recurrent.bias_hh_l0.requires_grad_(False)
+            self._recurrent.bias_hh_l0.requires_grad_(training.factors.biases == "two")
             self.set_weights(weights)
-            trainable = [parameter for parameter in self._layers.parameters() if parameter.requires_grad]
-            self._optimizer = _KerasAdam(trainable, training)
-        else:
-            self._optimizer = torch.optim.Adam(self._layers.parameters(), lr=training.learning_rate)
+        self._trainable = [parameter for parameter in self._layers.parameters() if parameter.requires_grad]
+        self._optimizer = (
+            _KerasAdam(self._trainable, training)
+            if self._matched
+            else torch.optim.Adam(self._trainable, lr=training.learning_rate)
+        )
         # Lives as long as the model, so that every epoch has an order of its own.
         self._shuffle = torch.Generator().manual_seed(seed)
 
     def fit_epoch(self, batches: Batches) -> EpochStats:
         losses, hits, sizes = [], [], []
         for tokens, labels in self._epoch(batches):
-            loss, logits = self._step(tokens, labels)
+            loss, logits, _ = self._step(tokens, labels)
             # Kept on the device: reading them here would wait for it at every batch.
             losses.append(loss)
             hits.append(((logits >= 0) == (labels >= 0.5)).sum())
@@ -188,9 +210,24 @@ class _PyTorchModel(Model):
 
     def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
         check_batch(self._where + "train_step", self._spec, tokens, labels)
-        loss, _ = self._step(self._tensor(tokens), self._tensor(labels))
+        loss = self._step(self._tensor(tokens), self._tensor(labels))[0]
         self._wait()
         return float(loss)
+
+    def observed_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Step:
+        check_batch(self._where + "observed_step", self._spec, tokens, labels)
+        loss, logits, norm = self._step(self._tensor(tokens), self._tensor(labels), observed=True)
+        right = ((logits >= 0).cpu().numpy() == (labels >= 0.5)).sum()
+        return Step(float(loss), float(norm), int(right))
+
+    def forward(self, tokens: NDArray[np.int32]) -> Forward:
+        import torch
+
+        check_batch(self._where + "forward", self._spec, tokens)
+        with torch.inference_mode():
+            states, _ = self._recurrent(self._embedding(self._tensor(tokens)))
+            logits = self._dense(states[:, -1]).squeeze(-1)
+        return Forward(states.cpu().numpy(), logits.cpu().numpy())
 
     def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
         import torch
@@ -207,7 +244,7 @@ class _PyTorchModel(Model):
         import torch
 
         check_batch(self._where + "gradients", self._spec, tokens, labels)
-        loss = self._loss(self._logits(self._tensor(tokens)), self._tensor(labels))
+        loss = self._mean_loss(self._logits(self._tensor(tokens)), self._tensor(labels))
         # The bias' gradient is that of either of the two, since the loss sees their sum.
         found = torch.autograd.grad(loss, [parameter for _, parameter, _ in self._canonical()])
         return {
@@ -255,18 +292,69 @@ class _PyTorchModel(Model):
         for tokens, labels in DataLoader(dataset, batch_size=batches.batch_size, shuffle=True, generator=self._shuffle):
             yield tokens.to(self._device), labels.to(self._device)
 
-    def _step(self, tokens: _Tensor, labels: _Tensor) -> tuple[_Tensor, _Tensor]:
-        """One update; the loss and the logits from before it."""
-        logits = self._logits(tokens)
-        loss = self._loss(logits, labels)
-        self._optimizer.zero_grad()
+    def _step(
+        self, tokens: _Tensor, labels: _Tensor, *, observed: bool = False
+    ) -> tuple[_Tensor, _Tensor, _Tensor]:
+        """One update; the loss, the logits and, if asked for, the norm of the gradients from before it."""
+        embedded = self._embedding(tokens)
+        apart = self._matched and self._training.factors.duplicates == "apart"
+        if apart:
+            embedded.retain_grad()
+        logits = self._dense(self._states(embedded)).squeeze(-1)
+        loss = self._mean_loss(logits, labels)
+        for parameter in self._trainable:
+            parameter.grad = None
         loss.backward()
-        self._optimizer.step()
-        return loss.detach(), logits.detach()
+        if self._matched and self._training.factors.pad_row == "frozen":
+            self._embedding.weight.grad[0] = 0
+        norm = self._clip() if observed or self._training.clipnorm else None
+        if not self._matched:
+            self._optimizer.step()
+        else:
+            squares = {0: self._squares(tokens, embedded.grad, norm)} if apart else {}
+            self._optimizer.step(squares)
+        return loss.detach(), logits.detach(), norm
+
+    def _clip(self) -> _Tensor:
+        """Scale the gradients to the largest norm allowed, if there is one; their norm from before."""
+        import torch
+
+        if self._matched or not self._training.clipnorm:
+            # Not `clip_grad_norm_` for a matched model: it adds 1e-6 to the norm, which Keras doesn't.
+            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self._trainable])
+            if self._training.clipnorm:
+                scale = self._training.clipnorm / norm.clamp(min=self._training.clipnorm)
+                for parameter in self._trainable:
+                    parameter.grad.mul_(scale)
+            return norm
+        return torch.nn.utils.clip_grad_norm_(self._trainable, self._training.clipnorm)
+
+    def _squares(self, tokens: _Tensor, gradient: _Tensor, norm: _Tensor | None) -> _Tensor:
+        """Sum the squares of the embedding's gradients over the places where each token stands."""
+        import torch
+
+        if norm is not None and self._training.clipnorm:
+            gradient = gradient * (self._training.clipnorm / norm.clamp(min=self._training.clipnorm))
+        found = torch.zeros_like(self._embedding.weight)
+        found.index_add_(0, tokens.reshape(-1), gradient.reshape(-1, gradient.shape[-1]).square())
+        if self._training.factors.pad_row == "frozen":
+            found[0] = 0
+        return found
+
+    def _states(self, embedded: _Tensor) -> _Tensor:
+        states, _ = self._recurrent(embedded)
+        return states[:, -1]
 
     def _logits(self, tokens: _Tensor) -> _Tensor:
-        states, _ = self._recurrent(self._embedding(tokens))
-        return self._dense(states[:, -1]).squeeze(-1)
+        return self._dense(self._states(self._embedding(tokens))).squeeze(-1)
+
+    def _mean_loss(self, logits: _Tensor, labels: _Tensor) -> _Tensor:
+        import torch
+
+        if self._matched and self._training.factors.loss_form == "probabilities":
+            probabilities = torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7)
+            return torch.nn.functional.binary_cross_entropy(probabilities, labels)
+        return self._loss(logits, labels)
 
     def _canonical(self) -> tuple[tuple[str, _Tensor, bool], ...]:
         """Canonical name, parameter, and whether it is transposed; gates have the same order, i, f, g, o."""

@@ -28,7 +28,8 @@ from harness.weights import Weights
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
 
-Capability = Literal["native", "matched", "gradients"]
+#: ``parity``: `Model.forward` and `Model.gradients`; ``factors``: matched models honour every switch of `Factors`
+Capability = Literal["native", "matched", "parity", "factors"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,23 @@ class EpochStats:
 
     loss: float
     accuracy: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: mean loss, global norm of the gradients (not clipped) and right answers, all from before it."""
+
+    loss: float
+    gradient_norm: float
+    right: int
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """What a model computes for a batch: recurrent states (n, length, units) and logits (n,), float32."""
+
+    states: NDArray[np.float32]
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -83,9 +101,22 @@ class Model(ABC):
     def layers(self) -> tuple[Layer, ...]:
         """Layers with their output shapes and numbers of parameters, in order."""
 
+    def forward(self, tokens: NDArray[np.int32]) -> Forward:
+        """Compute states and logits of a batch, tokens (n, length) (capability ``parity``)."""
+        raise ContractError(f"{type(self).__name__} has no capability 'parity'.")
+
     def gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Weights:
-        """Gradients of the mean loss in the canonical layout (capability ``gradients``)."""
-        raise ContractError(f"{type(self).__name__} has no capability 'gradients'.")
+        """Gradients of the mean loss in the canonical layout, not clipped (capability ``parity``)."""
+        raise ContractError(f"{type(self).__name__} has no capability 'parity'.")
+
+    def observed_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Step:
+        """Train on one batch as `train_step` does, and tell the norm of its gradients.
+
+        A backend that has the norm at hand saves the second pass that this takes.
+        """
+        squares = [np.square(values, dtype=np.float64).sum() for values in self.gradients(tokens, labels).values()]
+        right = int(((self.predict(tokens) >= 0.5) == (labels >= 0.5)).sum())
+        return Step(self.train_step(tokens, labels), float(np.sqrt(sum(squares))), right)
 
 
 class Backend(ABC):
@@ -98,6 +129,10 @@ class Backend(ABC):
     requirement: ClassVar[str]
     #: declared, never sniffed
     capabilities: ClassVar[frozenset[Capability]]
+    #: whether a comparison takes it when no backends are named
+    by_default: ClassVar[bool] = True
+    #: values of the training spec (``epsilon``, ``factors.biases``) with which a matched model trains as a native one
+    native_values: ClassVar[Mapping[str, object]] = {}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
@@ -286,6 +321,7 @@ def versions(backend: type[Backend]) -> dict[str, str]:
     """
     found = {name: _version(name) or "not installed" for name in ("numpy", *backend.distributions)}
     files = {inspect.getfile(base) for base in backend.__mro__ if base.__module__.split(".")[0] not in _BELOW}
+    files -= {__file__}
     files |= {str(Path(__file__).parent / name) for name in _COMPUTING}
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda name: (Path(name).name, name)):
@@ -295,9 +331,9 @@ def versions(backend: type[Backend]) -> dict[str, str]:
 
 
 #: modules of base classes that don't compute
-_BELOW = sys.stdlib_module_names | {"harness"}
+_BELOW = sys.stdlib_module_names
 #: files of the harness that a result depends on, whatever the backend
-_COMPUTING = ("weights.py", "batches.py", "worker.py", "datasets/selection.py", "datasets/text.py")
+_COMPUTING = ("weights.py", "batches.py", "worker.py", "trace.py", "datasets/selection.py", "datasets/text.py")
 
 
 def _version(distribution: str) -> str | None:

@@ -91,6 +91,9 @@ class Batches:
             self._on_batch(self._done)
 
 
-def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Order of the training examples in one epoch of the matched division, the same for every backend."""
-    return np.random.default_rng([seed, 0x0D3E, epoch]).permutation(n)
+def epoch_order(seed: int, epoch: int, n: int, *, another: bool = False) -> NDArray[np.int64]:
+    """Order of the training examples in one epoch of the matched division, the same for every backend.
+
+    `another` gives a second order of the same seed, for the factor ``order``.
+    """
+    return np.random.default_rng([seed, 0x0D3F if another else 0x0D3E, epoch]).permutation(n)

@@ -28,6 +28,7 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "backends": ("A,B", "", "backends, the first is the baseline (all registered ones)"),
     "models": ("A,B", "", "models of the protocol (all)"),
     "divisions": ("A,B", "", "native, matched (the protocol's)"),
+    "diagnose": ("accuracy", "", "train matched runs with each difference between the backends switched alone"),
     "seeds": ("N or A,B", "", "a count or a list of seeds (the protocol's)"),
     "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
     "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),
@@ -40,6 +41,9 @@ MARKERS = (
     "timing: measures one operation of one model (with --benchmark)",
     "native: a run with the framework's own defaults (with --benchmark)",
     "matched: a run with equal weights, batches and arithmetic (with --benchmark)",
+    "parity: compares stages with the reference, or measures what a factor does",
+    "twin: trains a twin of a matched run",
+    "factor: trains a matched run with one factor switched",
 )
 
 

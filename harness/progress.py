@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
-from harness.runner import PlannedRun, Progress
+from harness.runner import PlannedCheck, PlannedRun, Progress
+
+#: whatever is waited for; each has a spec
+Planned = PlannedRun | PlannedCheck
 
 
 class Writer(Interface):
@@ -45,7 +48,7 @@ def describe_end(progress: Progress, seconds: float) -> str:
     if content.get("stored"):
         return f"{progress.run_id}: already on disk"
     if content["status"] != "ok":
-        reason = result.failure.reason if result is not None and result.failure else ""
+        reason = result.failure.reason if result is not None and result.failure else content.get("reason", "")
         return f"{progress.run_id}: {content['status']}: {reason}"
     accuracy = f"test accuracy {result.scores.accuracy:.1%}, " if result is not None and result.scores else ""
     return f"{progress.run_id}: {accuracy}{seconds:.0f} s"
@@ -54,7 +57,7 @@ def describe_end(progress: Progress, seconds: float) -> str:
 class PlainDisplay:
     """One line when a run starts, after each epoch, and when it ends."""
 
-    def __init__(self, write: Writer, runs: Mapping[str, PlannedRun]) -> None:
+    def __init__(self, write: Writer, runs: Mapping[str, Planned]) -> None:
         self._write = write
         self._runs = runs
         self._since: dict[str, float] = {}
@@ -98,7 +101,7 @@ class PlainDisplay:
         return passed / done * (epochs - done)
 
 
-def _epoch_line(progress: Progress, run: PlannedRun, left: float) -> str:
+def _epoch_line(progress: Progress, run: Planned, left: float) -> str:
     content = progress.content
     rest = f", about {left:.0f} s left" if left >= 1 else ""
     return (
@@ -120,7 +123,7 @@ class RichDisplay:
         Planned runs by id.
     """
 
-    def __init__(self, write: Callable[[str], None], width: int, runs: Mapping[str, PlannedRun]) -> None:
+    def __init__(self, write: Callable[[str], None], width: int, runs: Mapping[str, Planned]) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,

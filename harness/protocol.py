@@ -95,11 +95,48 @@ class ModelSpec(Architecture):
     length: Annotated[int, Field(ge=1)]
 
 
+class Factors(_Frozen):
+    """Known differences between frameworks, each a switch of the matched division (docs/parity.md).
+
+    The defaults are what "matched" means. The first four are how initial weights are drawn: as Keras does by default,
+    or as PyTorch does.
+    """
+
+    embedding_weights: Annotated[
+        Literal["keras", "pytorch"], Field(description="uniform in +-0.05, or standard normal")
+    ] = "keras"
+    recurrent_weights: Annotated[
+        Literal["keras", "pytorch"], Field(description="Glorot and orthogonal, or uniform in +-1/sqrt(units)")
+    ] = "keras"
+    recurrent_bias: Annotated[
+        Literal["keras", "pytorch"], Field(description="0 with the forget gate at 1, or the sum of two uniforms")
+    ] = "keras"
+    dense_weights: Annotated[
+        Literal["keras", "pytorch"], Field(description="Glorot and 0, or both uniform in +-1/sqrt(units)")
+    ] = "keras"
+    order: Annotated[Literal["shared", "another"], Field(description="order of the training examples")] = "shared"
+    epsilon_place: Annotated[
+        Literal["before", "after"], Field(description="Adam's epsilon: added before or after the bias correction")
+    ] = "before"
+    duplicates: Annotated[
+        Literal["summed", "apart"],
+        Field(description="gradients of a token that comes several times in a batch: squared once summed, or apart"),
+    ] = "summed"
+    biases: Annotated[Literal["one", "two"], Field(description="trainable biases of the recurrent layer")] = "one"
+    loss_form: Annotated[
+        Literal["logits", "probabilities"],
+        Field(description="cross-entropy of logits, or of probabilities clipped to [1e-7, 1 - 1e-7]"),
+    ] = "logits"
+    pad_row: Annotated[
+        Literal["trained", "frozen"], Field(description="the embedding of padding: trained, or zero for ever")
+    ] = "trained"
+
+
 class TrainingSpec(_Frozen):
     """Loss, optimizer, batches. The matched division uses every value as given.
 
-    The native division takes ``learning_rate``, ``batch_size`` and ``epochs``, and leaves the rest to the
-    framework's defaults.
+    The native division takes ``learning_rate``, ``batch_size``, ``epochs`` and ``clipnorm``, and leaves the rest to
+    the framework's defaults.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 3
@@ -110,6 +147,10 @@ class TrainingSpec(_Frozen):
     beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Annotated[float, Field(gt=0)] = 1e-7
+    clipnorm: Annotated[
+        float, Field(ge=0, description="largest global norm of the gradients; larger ones are scaled down; 0 for none")
+    ] = 0.0
+    factors: Factors = Factors()
 
 
 Seeds = Annotated[
@@ -157,6 +198,19 @@ class TimingSpec(_Frozen):
         return self
 
 
+class ParitySpec(_Frozen):
+    """How backends are held against the reference and against themselves (docs/parity.md).
+
+    Twins are of the first matched seed of each backend and model.
+    """
+
+    initial_twins: Annotated[int, Field(ge=0, description="one weight moved by one ulp before training")] = 0
+    continuing_twins: Annotated[
+        int, Field(ge=0, description="every update disturbed by noise of the size of the backend's own rounding")
+    ] = 0
+    probes: Annotated[int, Field(ge=1, description="test examples predicted along the way")] = 256
+
+
 class WorkerSpec(_Frozen):
     """Processes and threads."""
 
@@ -176,6 +230,7 @@ class Protocol(_Frozen):
     divisions: Annotated[tuple[Division, ...], BeforeValidator(_listed), Field(min_length=1)] = DIVISIONS
     seeds: SeedsSpec = SeedsSpec()
     timing: TimingSpec = TimingSpec()
+    parity: ParitySpec = ParitySpec()
     workers: WorkerSpec = WorkerSpec()
 
     @model_validator(mode="after")
@@ -208,11 +263,20 @@ class RunSpec(_Frozen):
     seed: int
     device: Literal["cpu", "cuda"]
     threads: int
+    probes: Annotated[int, Field(ge=0, description="test examples predicted along the way; 0 for no trace")] = 0
+    twin: Literal["", "initial", "continuing"] = ""
+    twin_number: int = 0
+    variant: Annotated[str, Field(description="what is switched, for a run that isn't the protocol's own")] = ""
 
     @property
     def run_id(self) -> str:
-        """Name of the run, as in node ids and on disk: ``native-pytorch-lstm-seed0``."""
-        return f"{self.division}-{self.backend.replace(':', '.')}-{self.model.name}-seed{self.seed}"
+        """Name of the run, as in node ids and on disk: ``native-pytorch-lstm-seed0``.
+
+        A twin or a run with a switched factor has what makes it one at the end: ``-continuing1``, ``-biases``.
+        """
+        name = f"{self.division}-{self.backend.replace(':', '.')}-{self.model.name}-seed{self.seed}"
+        twin = f"-{self.twin}{self.twin_number}" if self.twin else ""
+        return name + twin + (f"-{self.variant}" if self.variant else "")
 
     def key(self, versions: Mapping[str, str]) -> str:
         """Hash of everything that the result depends on.

@@ -8,6 +8,9 @@ Layout of a comparison's folder::
       test.parquet                   example_id, label, text, length, oov (share), truncated
       runs/<run id>/result.json      RunResult
       runs/<run id>/predictions.parquet
+      runs/<run id>/trace.parquet, probes.parquet      of a traced run (TraceFacts)
+      parity/<division>-<backend>-<model>.json         ParityRecord
+      parity/effects-<model>.json                      EffectsRecord
       timings.json                   TimingResults
       comparison.json  report.md  figures/     written by `reports`
       logs/<run id>.log              what the worker printed
@@ -20,10 +23,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +38,9 @@ from harness.protocol import Operation, Protocol, RunSpec
 FORMAT = 1
 
 Status = Literal["ok", "failed", "unavailable"]
+
+Stage = Literal["encoding", "weights", "forward", "loss", "gradients", "update", "steps_5", "steps_20"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -90,6 +96,20 @@ class Failure(_Record):
     log_tail: str = ""
 
 
+class TraceFacts(_Record):
+    """What a traced run left beside its result.
+
+    ``trace.parquet``: step (from 1), loss, gradient_norm. ``probes.parquet``: example_id and, for each of `steps`, a
+    column ``step_N`` with the probabilities after N updates.
+    """
+
+    steps: tuple[int, ...]
+    noise: Annotated[
+        dict[str, float],
+        Field(description="continuing twin: standard deviation of what is added, by parameter and gate"),
+    ] = {}
+
+
 class RunResult(_Record):
     """What one run left behind; `status` says which of the optional parts are there."""
 
@@ -104,6 +124,7 @@ class RunResult(_Record):
     durations: Durations | None = None
     peak_memory_bytes: int | None = None
     environment: dict[str, str] = {}
+    trace: TraceFacts | None = None
     inputs_hash: Annotated[str, Field(description="hash of ids, labels and encoded inputs of the test split")] = ""
     jobs: Annotated[int, Field(description="runs trained side by side at the time")] = 1
     finished: Annotated[str, Field(description="UTC, ISO 8601")] = ""
@@ -139,6 +160,76 @@ class TimingResults(_Record):
     format: int = FORMAT
     records: tuple[TimingRecord, ...] = ()
     failures: dict[str, str] = {}
+
+
+class StageRecord(_Record):
+    """One parameter (or other quantity) at one stage: a backend's model against the float64 reference."""
+
+    stage: Stage
+    parameter: str
+    max_error: Annotated[float, Field(description="largest absolute difference")]
+    l2_error: Annotated[float, Field(description="norm of the difference over the norm of the reference")]
+    measure: Annotated[Literal["max", "l2"], Field(description="which of the two the tolerance is for")]
+    tolerance: float
+    ok: bool
+    note: str = ""
+
+
+class Kinks(_Record):
+    """Relu units that are on in the backend and off in the reference, or the other way round."""
+
+    compared: Annotated[int, Field(description="units times examples times steps of time")]
+    flipped: int
+    largest: Annotated[float, Field(description="largest distance from 0, in the reference, of a unit that flipped")]
+
+
+class Explanation(_Record):
+    """Switches with which the reference reproduces what a backend does where it leaves the matched arithmetic."""
+
+    values: Annotated[dict[str, str], Field(description="dotted key of the training spec -> value; none if not found")]
+    error: Annotated[float, Field(description="largest error over tolerance with them; at most 1 explains it")]
+    without: Annotated[float, Field(description="the same without them")]
+    declared: Annotated[bool, Field(description="they are what the backend declares of its native models")] = False
+
+
+class ParityRecord(_Record):
+    """Stages of one backend, model and division."""
+
+    key: str
+    backend: str
+    model: str
+    division: str
+    stages: tuple[StageRecord, ...]
+    kinks: Kinks | None = None
+    explanation: Explanation | None = None
+    seconds: float
+    peak_memory_bytes: int
+
+    @property
+    def first_failed(self) -> StageRecord | None:
+        """The first stage that is out of its tolerance, in the order of the computation."""
+        return next((record for record in self.stages if not record.ok), None)
+
+
+class EffectRecord(_Record):
+    """What one factor, switched alone from matched, does to the trajectory of the reference."""
+
+    factor: str
+    values: dict[str, str]
+    native_in: Annotated[tuple[str, ...], Field(description="backends whose native models have these values")]
+    steps: tuple[int, ...]
+    max_difference: Annotated[tuple[float, ...], Field(description="in probability, over the probes, after each step")]
+    mean_difference: tuple[float, ...]
+
+
+class EffectsRecord(_Record):
+    """Effects of all factors on one model."""
+
+    key: str
+    model: str
+    probes: int
+    effects: tuple[EffectRecord, ...]
+    seconds: float
 
 
 class SplitFacts(_Record):
@@ -194,6 +285,10 @@ class Manifest(_Record):
         dict[str, str],
         Field(description="run id -> key; a result with another key belongs to another comparison"),
     ] = {}
+    variants: Annotated[
+        tuple[str, ...], Field(description="run ids of twins and of runs with a switched factor; not among `runs`")
+    ] = ()
+    parity_keys: Annotated[dict[str, str], Field(description="name of the file in parity/ -> key")] = {}
     timing_keys: Annotated[
         dict[str, str], Field(description="backend/model -> key; a timing with another key isn't of this comparison")
     ] = {}
@@ -280,8 +375,12 @@ def write_run(
     example_ids: list[str] | None = None,
     labels: NDArray[np.int8] | None = None,
     probabilities: NDArray[np.float32] | None = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write ``result.json`` and, for a run that went well, ``predictions.parquet`` into `folder`."""
+    """Write ``result.json`` and, for a run that went well, ``predictions.parquet`` into `folder`.
+
+    `beside` writes what else there is into the folder that it is given.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -295,6 +394,8 @@ def write_run(
                 }
             )
             pq.write_table(table, scratch / "predictions.parquet")
+        if beside is not None:
+            beside(scratch)
         write_json(scratch / "result.json", result)
 
 

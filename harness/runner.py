@@ -7,6 +7,9 @@ another executor can carry it elsewhere.
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import json
 import os
 import queue
 import shutil
@@ -21,6 +24,7 @@ from typing import Protocol as Interface
 
 from harness.backend import Backend, Registered, find, missing_distributions, versions
 from harness.errors import CrosscheckError, UsageError
+from harness.parity import FACTORS, native_in, switched
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
 from harness.protocol import Device, Division, Protocol, RunSpec
 from harness.results import Failure, RunResult, read_record, stored_key, write_run
@@ -52,6 +56,28 @@ class BackendInfo:
             f"{self.name} needs {' and '.join(self.missing)}, which is not installed: "
             f"pip install '{self.backend.requirement}'"
         )
+
+
+@dataclass(frozen=True)
+class PlannedCheck:
+    """Something that is computed once for a backend and model, beside the runs: stages, or effects of factors.
+
+    Attributes
+    ----------
+    name
+        Of the file in ``parity/``, and of the log.
+    mode
+        Of the worker.
+    extra
+        What the worker needs beside the spec, as plain values.
+    """
+
+    name: str
+    mode: Literal["parity", "effects"]
+    spec: RunSpec
+    info: BackendInfo
+    key: str
+    extra: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,8 @@ def plan(
 ) -> tuple[PlannedRun, ...]:
     """List the runs that a protocol asks for, cheapest questions first: division, model, backend, seed.
 
-    Empty `models`, `divisions` and `seeds` take what the protocol says.
+    Empty `models`, `divisions` and `seeds` take what the protocol says. The first matched seed is traced where twins
+    are to be held against it.
     """
     planned = []
     for division in divisions or protocol.divisions:
@@ -100,7 +127,10 @@ def plan(
             for info in backends:
                 if division not in info.backend.capabilities:
                     continue
-                for seed in seeds or protocol.seeds.of(division):
+                wanted = seeds or protocol.seeds.of(division)
+                for seed in wanted:
+                    twins = protocol.parity.initial_twins + protocol.parity.continuing_twins
+                    traced = division == "matched" and seed == wanted[0] and twins and "parity" in _can(info)
                     spec = RunSpec(
                         backend=info.name,
                         division=division,
@@ -111,9 +141,106 @@ def plan(
                         seed=seed,
                         device=device,
                         threads=protocol.workers.threads,
+                        probes=protocol.parity.probes if traced else 0,
                     )
                     planned.append(PlannedRun(spec, info, run_key(spec, info)))
     return tuple(planned)
+
+
+def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """List the twins of the traced runs among `runs`."""
+    planned = []
+    kinds: tuple[tuple[Literal["initial", "continuing"], int], ...] = (
+        ("initial", protocol.parity.initial_twins),
+        ("continuing", protocol.parity.continuing_twins),
+    )
+    for run in runs:
+        if run.spec.probes:
+            for kind, count in kinds:
+                for number in range(1, count + 1):
+                    spec = run.spec.model_copy(update={"twin": kind, "twin_number": number})
+                    planned.append(PlannedRun(spec, run.info, run_key(spec, run.info)))
+    return tuple(planned)
+
+
+def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """List the matched runs once more, each factor switched alone that the backend's own defaults have switched."""
+    planned = []
+    for run in runs:
+        if run.spec.division != "matched" or "factors" not in _can(run.info):
+            continue
+        for factor, values in FACTORS.items():
+            if native_in(factor, {"": run.info.backend.native_values}):
+                training = switched(run.spec.training, values)
+                spec = run.spec.model_copy(update={"training": training, "probes": 0, "variant": factor})
+                planned.append(PlannedRun(spec, run.info, run_key(spec, run.info)))
+    return tuple(planned)
+
+
+def plan_checks(
+    protocol: Protocol,
+    backends: Sequence[BackendInfo],
+    *,
+    dataset_fingerprint: str,
+    device: Literal["cpu", "cuda"],
+    models: Sequence[str],
+    divisions: Sequence[Division],
+) -> tuple[PlannedCheck, ...]:
+    """List the stages to be compared, and for each model the effects of the factors.
+
+    Stages of a native model are compared as well, since they tell where its defaults leave the matched arithmetic.
+    """
+    able = [info for info in backends if "parity" in _can(info) and not info.missing]
+    planned = []
+
+    def add(name: str, mode: Literal["parity", "effects"], spec: RunSpec, info: BackendInfo, **extra: Any) -> None:  # noqa: ANN401
+        content = {"mode": mode, "source": _source_of_checks(), **extra}
+        key = hashlib.sha256(f"{run_key(spec, info)} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
+        planned.append(PlannedCheck(name, mode, spec, info, key, extra))
+
+    for model in models:
+        specs = {
+            (division, info.name): RunSpec(
+                backend=info.name,
+                division=division,
+                model=protocol.model(model),
+                training=protocol.training,
+                data=protocol.data,
+                dataset_fingerprint=dataset_fingerprint,
+                seed=protocol.seeds.of("matched")[0],
+                device=device,
+                threads=protocol.workers.threads,
+            )
+            for division in divisions
+            for info in able
+            if division in _can(info)
+        }
+        for (division, backend), spec in specs.items():
+            info = next(info for info in able if info.name == backend)
+            add(f"{division}-{backend.replace(':', '.')}-{model}", "parity", spec, info)
+        if specs and "matched" in divisions:
+            spec = next(iter(specs.values())).model_copy(
+                update={"backend": REFERENCE, "division": "matched", "device": "cpu"}
+            )
+            native = {info.name: dict(info.backend.native_values) for info in able}
+            add(f"effects-{model}", "effects", spec, look_up([REFERENCE])[0], native_values=native)
+    return tuple(planned)
+
+
+#: the backend that needs no framework, which the factors are switched in
+REFERENCE = "reference"
+
+
+def _can(info: BackendInfo) -> frozenset[str]:
+    return frozenset(info.backend.capabilities)
+
+
+def _source_of_checks() -> str:
+    """Digest of what computes the checks."""
+    digest = hashlib.sha256()
+    for name in ("parity.py", "reference.py"):
+        digest.update(ast.dump(ast.parse((Path(__file__).parent / name).read_bytes())).encode())
+    return digest.hexdigest()[:16]
 
 
 def run_key(spec: RunSpec, info: BackendInfo) -> str:
@@ -241,6 +368,13 @@ class LocalExecutor:
         """Promise the result of a run; one that is on disk under the same key is read, not run again."""
         return self._pool.submit(self._run, run)
 
+    def submit_check(self, check: PlannedCheck) -> Future[Path]:
+        """Promise the file of a check; one that is on disk under the same key is taken.
+
+        The future raises `WorkerFailure` for a check that can't be made.
+        """
+        return self._pool.submit(self._check, check)
+
     def shutdown(self) -> None:
         """Drop what hasn't begun and kill what has; results on disk stay as they are."""
         with self._lock:
@@ -254,14 +388,14 @@ class LocalExecutor:
         folder = self._folder / "runs" / run.run_id
         if stored(self._folder, run):
             result = read_record(folder / "result.json", RunResult)
-            self._tell(run, "end", status=result.status, stored=True)
+            self._tell(run.run_id, "end", status=result.status, stored=True)
             return result
         set_aside(self._folder, run.run_id)
         if run.info.unavailable:
             result = self._without(run, "unavailable", Failure(reason=run.info.unavailable))
             write_run(folder, result)
         else:
-            self._tell(run, "start")
+            self._tell(run.run_id, "start")
             try:
                 self._work(run, folder)
                 result = read_record(folder / "result.json", RunResult)
@@ -272,33 +406,59 @@ class LocalExecutor:
             except CrosscheckError as error:
                 result = self._without(run, "failed", Failure(reason=str(error)))
                 write_run(folder, result)
-        self._tell(run, "end", status=result.status, stored=False, result=result)
+        self._tell(run.run_id, "end", status=result.status, stored=False, result=result)
         return result
 
+    def _check(self, check: PlannedCheck) -> Path:
+        path = self._folder / "parity" / f"{check.name}.json"
+        try:
+            if json.loads(path.read_bytes())["key"] == check.key:
+                self._tell(check.name, "end", status="ok", stored=True)
+                return path
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not there, or not whole: it is made anew
+        request = {
+            "mode": check.mode,
+            "spec": check.spec.model_dump(mode="json"),
+            "key": check.key,
+            "result": str(path),
+            **check.extra,
+        }
+        self._tell(check.name, "start")
+        try:
+            self._worker(check.name, check.info, check.spec, request)
+        except WorkerFailure as error:
+            path.unlink(missing_ok=True)
+            self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
+            raise
+        self._tell(check.name, "end", status="ok", stored=False)
+        return path
+
     def _work(self, run: PlannedRun, folder: Path) -> None:
-        spec = run.spec
         request = {
             "mode": "train",
-            "backend": address(run.info),
-            "spec": spec.model_dump(mode="json"),
+            "spec": run.spec.model_dump(mode="json"),
             "key": run.key,
-            "dataset": str(self._dataset),
             "result": str(folder),
             "jobs": self._jobs,
         }
+        self._worker(run.run_id, run.info, run.spec, request)
+
+    def _worker(self, name: str, info: BackendInfo, spec: RunSpec, request: Mapping[str, Any]) -> None:
+        """Have one worker carry out one request, and pass on what it tells."""
         with self._lock:
             if self._closed:
                 raise WorkerFailure(Failure(reason="The comparison was stopped before this run began."))
             worker = WorkerProcess(
-                request,
-                environment=worker_environment(run.info, spec.threads, spec.device),
-                log=self._folder / "logs" / f"{run.run_id}.log",
+                {**request, "backend": address(info), "dataset": str(self._dataset)},
+                environment=worker_environment(info, spec.threads, spec.device),
+                log=self._folder / "logs" / f"{name}.log",
             )
             self._workers.add(worker)
         try:
-            self._tell(run, "pid", pid=worker.pid)
+            self._tell(name, "pid", pid=worker.pid)
             for event in worker.events(self._stall_seconds):
-                self._tell(run, event["event"], **{k: v for k, v in event.items() if k != "event"})
+                self._tell(name, event["event"], **{k: v for k, v in event.items() if k != "event"})
         finally:
             worker.stop()
             with self._lock:
@@ -315,8 +475,8 @@ class LocalExecutor:
             failure=why,
         )
 
-    def _tell(self, run: PlannedRun, event: str, **content: Any) -> None:  # noqa: ANN401 - plain values
-        self.progress.put(Progress(run.run_id, event, content))
+    def _tell(self, name: str, event: str, **content: Any) -> None:  # noqa: ANN401 - plain values
+        self.progress.put(Progress(name, event, content))
 
 
 def stored(folder: Path, run: PlannedRun) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import pytest
 
@@ -24,22 +24,38 @@ from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.datasets.selection import facts, write_test_table
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
-from harness.progress import Display, PlainDisplay, RichDisplay
+from harness.process import WorkerFailure
+from harness.progress import Display, PlainDisplay, Planned, RichDisplay
 from harness.protocol import DIVISIONS, Device, Division, Operation, Protocol, load_protocol
-from harness.results import Manifest, RunResult, TimingRecord, TimingResults, read_record, write_json
+from harness.results import (
+    STAGES,
+    Manifest,
+    ParityRecord,
+    RunResult,
+    Stage,
+    TimingRecord,
+    TimingResults,
+    read_record,
+    write_json,
+)
 from harness.runner import (
     BackendInfo,
     LocalExecutor,
+    PlannedCheck,
     PlannedRun,
     available_cores,
     choose_device,
     look_up,
     number_of_jobs,
     plan,
+    plan_checks,
+    plan_factors,
+    plan_twins,
 )
 from harness.timing import Stopwatch, merged, timing_key, timing_spec
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
+TESTS = ("test_parity", "test_training", "test_twin", "test_factor", "test_effects", "test_timing")
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class ComparisonSession:
         if (here := str(config.invocation_params.dir)) not in sys.path:
             sys.path.append(here)
         self.backends = self._chosen_backends()
+        self._diagnose = self._wanted_diagnosis()
         self._device = self._wanted_device()
         self.folder = (config.invocation_params.dir / self._option("output")).resolve()
         config.args = self._arguments()
@@ -109,8 +126,11 @@ class ComparisonSession:
         config.addinivalue_line("python_functions", "test_*")
 
         self._selected: list[str] = []
+        self._selected_checks: list[str] = []
         self._runs: dict[str, PlannedRun] = {}
+        self._checks: dict[str, PlannedCheck] = {}
         self._futures: dict[str, Future[RunResult]] = {}
+        self._check_futures: dict[str, Future[Path]] = {}
         self._executor: LocalExecutor | None = None
         self._stopwatch: Stopwatch | None = None
         self._timings: dict[tuple[str, Operation], dict[str, TimingRecord]] = {}
@@ -176,7 +196,15 @@ class ComparisonSession:
     def _chosen_backends(self) -> tuple[BackendInfo, ...]:
         from harness.backend import registered
 
-        return look_up(self._listed("backends") or sorted(registered()))
+        if named := self._listed("backends"):
+            return look_up(named)
+        return tuple(info for info in look_up(sorted(registered())) if info.backend.by_default)
+
+    def _wanted_diagnosis(self) -> bool:
+        name = self._option("diagnose")
+        if name not in ("", "accuracy"):
+            raise unknown("diagnosis", name, ["accuracy"])
+        return bool(name)
 
     def _wanted_device(self) -> Device:
         name = self._option("device")
@@ -192,7 +220,7 @@ class ComparisonSession:
         for argument in self._config.args:
             path, separator, name = argument.partition("::")
             place = (self._config.invocation_params.dir / path).resolve()
-            if not path or path.startswith(("test_training", "test_timing")):
+            if not path or path.startswith(TESTS):
                 arguments.append(f"{SUITE}::{name or path}")
             elif place in (SUITE, SUITE.parent):
                 arguments.append(f"{SUITE}{separator}{name}")
@@ -209,22 +237,49 @@ class ComparisonSession:
         """One test a run, one a cell of the timing table."""
         if metafunc.module.__name__ != "harness.suite.test_comparison":
             return
-        if "run_id" in metafunc.fixturenames:
-            # Names don't depend on the data, so that collecting reads none.
-            planned = self._plan("", "cpu")
-            metafunc.parametrize("run_id", [self._run_param(run) for run in planned])
-        elif "timed" in metafunc.fixturenames:
+        # Names don't depend on the data, so that collecting reads none.
+        planned = self._plan("", "cpu")
+        asked = metafunc.fixturenames
+        if "run_id" in asked:
+            metafunc.parametrize("run_id", [self._run_param(run, "training") for run in planned])
+        elif "twin_id" in asked:
+            twins = plan_twins(self.protocol, planned)
+            metafunc.parametrize("twin_id", [self._run_param(run, "twin") for run in twins])
+        elif "factor_id" in asked:
+            factors = plan_factors(planned) if self._diagnose else ()
+            metafunc.parametrize("factor_id", [self._run_param(run, "factor") for run in factors])
+        elif "stage" in asked:
             cells = [
+                (check.name, stage)
+                for check in self._plan_checks("", "cpu")
+                if check.mode == "parity" and check.spec.division == "matched"
+                for stage in STAGES
+            ]
+            metafunc.parametrize(("check", "stage"), [self._stage_param(*cell) for cell in cells])
+        elif "check" in asked:
+            rest = [
+                check.name
+                for check in self._plan_checks("", "cpu")
+                if check.mode == "effects" or check.spec.division == "native"
+            ]
+            marks = (pytest.mark.parity, pytest.mark.crosscheck)
+            metafunc.parametrize("check", [pytest.param(name, id=name, marks=marks) for name in rest])
+        elif "timed" in metafunc.fixturenames:
+            timed = [
                 Timed(info.name, model, operation)
                 for operation, model, info in product(self.protocol.timing.operations, self._models, self.backends)
                 if "native" in info.backend.capabilities
             ]
-            metafunc.parametrize("timed", [self._timed_param(cell) for cell in cells])
+            metafunc.parametrize("timed", [self._timed_param(cell) for cell in timed])
 
-    def _run_param(self, run: PlannedRun) -> object:
+    def _stage_param(self, check: str, stage: Stage) -> object:
+        marks = (pytest.mark.matched, pytest.mark.parity, pytest.mark.crosscheck)
+        return pytest.param(check, stage, id=f"{check.removeprefix('matched-')}-{stage}", marks=marks)
+
+    def _run_param(self, run: PlannedRun, kind: str) -> object:
         spec = run.spec
         benchmark = pytest.mark.benchmark(group=f"{spec.model.name} epoch, {spec.division}", timer=RecordedClock())
-        marks = (getattr(pytest.mark, spec.division), pytest.mark.training, pytest.mark.crosscheck, benchmark)
+        marks = (getattr(pytest.mark, spec.division), getattr(pytest.mark, kind), pytest.mark.crosscheck, benchmark)
         return pytest.param(run.run_id, id=run.run_id, marks=marks)
 
     def _timed_param(self, cell: Timed) -> object:
@@ -242,10 +297,30 @@ class ComparisonSession:
             divisions=self._divisions,
         )
 
+    def _plan_checks(self, fingerprint: str, device: Literal["cpu", "cuda"]) -> tuple[PlannedCheck, ...]:
+        return plan_checks(
+            self.protocol,
+            self.backends,
+            dataset_fingerprint=fingerprint,
+            device=device,
+            models=self._models,
+            divisions=self._divisions,
+        )
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out tests that nothing was asked of: pytest would show them as skipped."""
+        items[:] = [item for item in items if not (item.path == SUITE and item.name.endswith("[NOTSET]"))]
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the data as soon as it is known that something will be run."""
         items = [item for item in session.items if item.path == SUITE and isinstance(item, pytest.Function)]
-        self._selected = [str(item.callspec.params["run_id"]) for item in items if "run_id" in item.fixturenames]
+        chosen: dict[str, list[str]] = {"run_id": [], "twin_id": [], "factor_id": [], "check": []}
+        for item in items:
+            for kind, names in chosen.items():
+                if hasattr(item, "callspec") and kind in item.callspec.params:
+                    names.append(str(item.callspec.params[kind]))
+        self._selected = [name for kind in ("run_id", "twin_id", "factor_id") for name in chosen[kind]]
+        self._selected_checks = list(dict.fromkeys(chosen["check"]))
         if self._config.getoption("collectonly") or not items:
             return
         try:
@@ -267,7 +342,11 @@ class ComparisonSession:
             columns=self._option("columns"),
         )
         self._settled = choose_device(self._device, self.backends, self.folder / "logs")
-        self._runs = {run.run_id: run for run in self._plan(self._dataset.fingerprint, self._settled)}
+        runs = self._plan(self._dataset.fingerprint, self._settled)
+        variants = (*plan_twins(self.protocol, runs), *(plan_factors(runs) if self._diagnose else ()))
+        self._runs = {run.run_id: run for run in (*runs, *variants)}
+        checks = self._plan_checks(self._dataset.fingerprint, self._settled)
+        self._checks = {check.name: check for check in checks}
         write_json(self.folder / "dataset.json", facts(self._dataset, self.protocol.data))
         write_test_table(self._dataset, self.protocol.data, self.folder / "test.parquet")
         write_json(
@@ -278,8 +357,10 @@ class ComparisonSession:
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 device=self._settled,
                 backends=tuple(info.name for info in self.backends),
-                runs=tuple(self._runs),
+                runs=tuple(run.run_id for run in runs),
+                variants=tuple(run.run_id for run in variants),
                 keys={run_id: run.key for run_id, run in self._runs.items()},
+                parity_keys={name: check.key for name, check in self._checks.items()},
                 timing_keys=self._timing_keys(),
                 commit=_commit(self._config.rootpath),
                 machine=_machine(),
@@ -292,6 +373,21 @@ class ComparisonSession:
     def crosscheck(self) -> ComparisonSession:
         """Give the tests of the suite the comparison that they belong to."""
         return self
+
+    def parity(self, name: str) -> ParityRecord | str:
+        """Give the stages of one backend and model, or say why there are none."""
+        path = self.check(name)
+        return path if isinstance(path, str) else read_record(path, ParityRecord)
+
+    def check(self, name: str) -> Path | str:
+        """Wait for the file of a check, or say why there is none."""
+        self._start()
+        with self._shown():
+            self._watch([self._check_futures[name]])
+        try:
+            return self._check_futures[name].result()
+        except WorkerFailure as error:
+            return f"{error.failure.reason}\n{error.failure.log_tail}".strip()
 
     def result(self, run_id: str) -> RunResult:
         """Wait for the result of one run; all selected runs are started at the first call."""
@@ -310,9 +406,11 @@ class ComparisonSession:
             jobs=number_of_jobs(self.protocol, self._settled),
             stall_seconds=self.protocol.workers.stall_seconds,
         )
+        # The stages first: they are quick, and what they find may spare the training.
+        self._check_futures = {name: self._executor.submit_check(self._checks[name]) for name in self._selected_checks}
         self._futures = {run_id: self._executor.submit(self._runs[run_id]) for run_id in self._selected}
 
-    def _watch(self, futures: Sequence[Future[RunResult]]) -> None:
+    def _watch(self, futures: Sequence[Future[Any]]) -> None:
         """Show what happens until all of `futures` are done."""
         assert self._executor is not None
         assert self._display is not None
@@ -340,7 +438,8 @@ class ComparisonSession:
 
     def _new_display(self) -> Display:
         writer = self._config.get_terminal_writer()
-        selected = {run_id: self._runs[run_id] for run_id in self._selected}
+        selected: dict[str, Planned] = {name: self._checks[name] for name in self._selected_checks}
+        selected |= {run_id: self._runs[run_id] for run_id in self._selected}
         if writer.hasmarkup:
             return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, selected)
         return PlainDisplay(writer, selected)
@@ -359,9 +458,9 @@ class ComparisonSession:
     def _measure(self, cell: Timed) -> None:
         assert self._dataset is not None
         with self._shown() as display:
-            if self._futures:
+            if self._futures or self._check_futures:
                 # Training side by side would be in the figures.
-                self._watch(list(self._futures.values()))
+                self._watch([*self._check_futures.values(), *self._futures.values()])
             if self._stopwatch is None:
                 display.message("timing: starting workers")
                 self._stopwatch = Stopwatch(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import ContractError
-from harness.protocol import Cell, ModelSpec
+from harness.protocol import Cell, Factors, ModelSpec
 
 #: name of a parameter -> its values
 Weights = Mapping[str, NDArray[np.float32]]
@@ -47,12 +47,23 @@ def count_parameters(model: ModelSpec) -> int:
     return sum(int(np.prod(shape)) for shape in canonical_shapes(model).values())
 
 
-def initial_weights(model: ModelSpec, seed: int) -> dict[str, NDArray[np.float32]]:
+def initial_weights(
+    model: ModelSpec,
+    seed: int,
+    factors: Factors = Factors(),  # noqa: B008 - frozen
+) -> dict[str, NDArray[np.float32]]:
     """Draw initial weights as Keras' default initialisers would, from NumPy's generator.
 
     Embedding uniform in +-0.05, kernels Glorot uniform, recurrent kernel orthogonal, biases 0 with the forget gate
     at 1 (https://keras.io/api/layers/initializers/ and the defaults of Embedding, SimpleRNN, LSTM and Dense).
     The same seed gives the same weights for every backend.
+
+    Parameters
+    ----------
+    factors
+        Which of the parameters are drawn as PyTorch's defaults are instead: embedding standard normal, everything
+        else uniform in +-1/sqrt(units) (``torch.nn.Embedding``, ``LSTM``, ``Linear``). The others are not touched by
+        that. A frozen pad row is zero.
     """
     shapes = canonical_shapes(model)
     rng = np.random.default_rng([seed, 0x57E1])
@@ -67,7 +78,34 @@ def initial_weights(model: ModelSpec, seed: int) -> dict[str, NDArray[np.float32
         "dense_kernel": _glorot(rng, shapes["dense_kernel"]),
         "dense_bias": np.zeros(shapes["dense_bias"]),
     }
+    for factor, names in _DRAWN_BY.items():
+        if getattr(factors, factor) == "pytorch":
+            for name in names:
+                # A generator of its own, so that switching one factor leaves what the others draw as it is.
+                drawn[name] = _as_pytorch(
+                    np.random.default_rng([seed, 0x70C4, PARAMETERS.index(name)]), name, shapes[name], model.units
+                )
+    if factors.pad_row == "frozen":
+        drawn["embedding"][0] = 0
     return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
+
+
+#: factor -> the parameters that it draws
+_DRAWN_BY: Mapping[str, tuple[str, ...]] = {
+    "embedding_weights": ("embedding",),
+    "recurrent_weights": ("kernel", "recurrent_kernel"),
+    "recurrent_bias": ("bias",),
+    "dense_weights": ("dense_kernel", "dense_bias"),
+}
+
+
+def _as_pytorch(rng: np.random.Generator, name: str, shape: tuple[int, ...], units: int) -> NDArray[np.float64]:
+    if name == "embedding":
+        return rng.standard_normal(shape)
+    limit = 1 / np.sqrt(units)
+    values = rng.uniform(-limit, limit, shape)
+    # PyTorch has two recurrent biases, of which only the sum is seen.
+    return values + rng.uniform(-limit, limit, shape) if name == "bias" else values
 
 
 def check_weights(weights: Weights, model: ModelSpec, where: str) -> None:

@@ -4,8 +4,9 @@
 one an event. Whatever a framework prints goes to standard error, which the parent keeps as the log. When the
 parent goes away, standard input ends and so does the worker.
 
-Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``time`` stays alive and measures
-what it is told to, ``probe`` tells the devices that a backend can use.
+Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``parity`` holds a backend's model against
+the reference, ``effects`` switches the factors one by one in the reference, ``time`` stays alive and measures what it
+is told to, ``probe`` tells the devices that a backend can use.
 """
 
 from __future__ import annotations
@@ -22,27 +23,35 @@ import threading  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable, Mapping  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
+from itertools import islice  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any, BinaryIO  # noqa: E402
 
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from harness import parity  # noqa: E402
 from harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
 from harness.batches import Batches, epoch_order  # noqa: E402
 from harness.datasets.dataset import Dataset  # noqa: E402
 from harness.datasets.selection import Block, Selection, apply  # noqa: E402
 from harness.errors import ContractError, CrosscheckError, DataError  # noqa: E402
 from harness.protocol import RunSpec  # noqa: E402
+from harness.reference import ReferenceModel  # noqa: E402
 from harness.results import (  # noqa: E402
     Durations,
+    EffectsRecord,
     EpochRecord,
     LayerRecord,
+    ParityRecord,
     RunResult,
     Scores,
+    TraceFacts,
     hash_inputs,
+    write_json,
     write_run,
 )
+from harness.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
 from harness.weights import initial_weights  # noqa: E402
 
 _CHUNK = 2048
@@ -65,10 +74,9 @@ def main() -> int:
             _time(request, backend, emit)
         else:
             threading.Thread(target=_leave_with_parent, daemon=True).start()
-            if request["mode"] == "train":
-                _train(request, backend, emit)
-            else:
-                _probe(request, backend, emit)
+            {"train": _train, "parity": _parity, "effects": _effects, "probe": _probe}[request["mode"]](
+                request, backend, emit
+            )
     except CrosscheckError as error:
         emit("failed", reason=str(error))
         return 1
@@ -101,7 +109,8 @@ def _probe(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
 # --- training -----------------------------------------------------------------------------------------------
 
 
-def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+def _open(request: Mapping[str, Any]) -> tuple[RunSpec, Selection]:
+    """Read what the request is about, and open its data."""
     spec = RunSpec.model_validate_json(json.dumps(request["spec"]))
     dataset = Dataset.open(Path(request["dataset"]))
     if dataset.fingerprint != spec.dataset_fingerprint:
@@ -109,17 +118,23 @@ def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             f"{spec.run_id} asks for the dataset with fingerprint {spec.dataset_fingerprint}, "
             f"but {request['dataset']} holds {dataset.fingerprint}."
         )
-    selection = apply(dataset, spec.data)
+    return spec, apply(dataset, spec.data)
+
+
+def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    spec, selection = _open(request)
     backend.setup(threads=spec.threads, seed=spec.seed)
     started = time.perf_counter()
     emit("progress", stage="build")
     model = create(backend, spec)
     built = time.perf_counter()
+    scales = _calibrated(backend, spec, selection) if spec.twin == "continuing" else {}
+    trace = _trace(backend, model, spec, selection, scales, emit) if spec.probes else None
 
     history: list[EpochRecord] = []
     first_step = 0.0
     for epoch in range(1, spec.training.epochs + 1):
-        record, first = _epoch(backend, model, spec, selection, epoch, emit)
+        record, first = _epoch(backend, model, spec, selection, epoch, trace, emit)
         first_step = first_step or first
         history.append(record)
         emit("epoch", **record.model_dump())
@@ -158,16 +173,26 @@ def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
         ),
         peak_memory_bytes=peak_memory(),
         environment=dict(backend.environment()),
+        trace=TraceFacts(steps=trace.steps, noise=scales) if trace else None,
         inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
         jobs=int(request["jobs"]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_run(Path(request["result"]), result, example_ids=ids, labels=labels, probabilities=probabilities)
+    write_run(
+        Path(request["result"]),
+        result,
+        example_ids=ids,
+        labels=labels,
+        probabilities=probabilities,
+        beside=(lambda folder: trace.write(folder, ids[: spec.probes])) if trace else None,
+    )
 
 
 def create(backend: Backend, spec: RunSpec) -> Model:
     """Create the model of a run: with canonical weights when matched, with the framework's own when native."""
-    weights = initial_weights(spec.model, spec.seed) if spec.division == "matched" else None
+    weights = None
+    if spec.division == "matched":
+        weights = starting_weights(spec, initial_weights(spec.model, spec.seed, spec.training.factors))
     model = backend.create(spec.model, spec.training, weights=weights, seed=spec.seed, device=spec.device)
     if not isinstance(model, Model):
         raise ContractError(
@@ -176,12 +201,45 @@ def create(backend: Backend, spec: RunSpec) -> Model:
     return model
 
 
+def _epoch_batches(
+    spec: RunSpec, selection: Selection, epoch: int, on_batch: Callable[[int], None] | None = None
+) -> Batches:
+    """Give the training examples of one epoch, in the shared order when matched."""
+    rows = selection.train.rows
+    another = spec.training.factors.order == "another"
+    order = epoch_order(spec.seed, epoch, len(rows), another=another) if spec.division == "matched" else None
+    return Batches(
+        selection.train.split,
+        rows,
+        order=order,
+        batch_size=spec.training.batch_size,
+        length=spec.data.length,
+        vocabulary=spec.data.vocabulary,
+        on_batch=on_batch,
+    )
+
+
+def _calibrated(backend: Backend, spec: RunSpec, selection: Selection) -> dict[str, float]:
+    """Measure the backend's rounding with a model that is thrown away."""
+    weights = initial_weights(spec.model, spec.seed, spec.training.factors)
+    reference = ReferenceModel(spec.model, spec.training, weights)
+    batches = islice(_epoch_batches(spec, selection, 1), CALIBRATION_STEPS)
+    return calibrate(create(backend, spec), reference, batches)
+
+
+def _trace(
+    backend: Backend, model: Model, spec: RunSpec, selection: Selection, scales: Mapping[str, float], emit: Emit
+) -> Trace:
+    probes = Block(selection.test.split, selection.test.rows[: spec.probes])
+    total = spec.training.epochs * len(_epoch_batches(spec, selection, 1))
+    disturb = Noise(model, scales, seed=spec.seed, number=spec.twin_number) if spec.twin == "continuing" else None
+    return Trace(lambda: predict(backend, model, probes, spec.data.length, spec.data.vocabulary, emit), total, disturb)
+
+
 def _epoch(
-    backend: Backend, model: Model, spec: RunSpec, selection: Selection, epoch: int, emit: Emit
+    backend: Backend, model: Model, spec: RunSpec, selection: Selection, epoch: int, trace: Trace | None, emit: Emit
 ) -> tuple[EpochRecord, float]:
     """Train one epoch and validate; returns the record and the seconds to the first finished batch."""
-    train = selection.train
-    rows = train.rows
     begun = told = time.perf_counter()
     first = 0.0
 
@@ -193,18 +251,11 @@ def _epoch(
             told = now
             emit("progress", stage="train", epoch=epoch, batch=done, batches=len(batches))
 
-    batches = Batches(
-        train.split,
-        rows,
-        order=epoch_order(spec.seed, epoch, len(rows)) if spec.division == "matched" else None,
-        batch_size=spec.training.batch_size,
-        length=spec.data.length,
-        vocabulary=spec.data.vocabulary,
-        on_batch=on_batch,
-    )
+    batches = _epoch_batches(spec, selection, epoch, on_batch)
     begun = time.perf_counter()
-    stats = model.fit_epoch(batches)
-    seconds = time.perf_counter() - begun
+    aside = trace.seconds if trace else 0.0
+    stats = trace.epoch(model, batches) if trace else model.fit_epoch(batches)
+    seconds = time.perf_counter() - begun - ((trace.seconds - aside) if trace else 0.0)
     if not isinstance(stats, EpochStats):
         raise ContractError(
             f"Backend {backend.name!r}: fit_epoch must return an EpochStats, got {type(stats).__name__}."
@@ -283,6 +334,44 @@ def forget_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         pass
+
+
+# --- parity -------------------------------------------------------------------------------------------------
+
+
+def _parity(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Hold the backend's model against the reference, stage by stage."""
+    spec, selection = _open(request)
+    backend.setup(threads=spec.threads, seed=spec.seed)
+    begun = time.perf_counter()
+    found = parity.compare(backend, spec, selection, lambda stage: emit("progress", stage=stage))
+    record = ParityRecord(
+        key=request["key"],
+        backend=spec.backend,
+        model=spec.model.name,
+        division=spec.division,
+        stages=found.stages,
+        kinks=found.kinks,
+        explanation=found.explanation,
+        seconds=time.perf_counter() - begun,
+        peak_memory_bytes=peak_memory(),
+    )
+    write_json(Path(request["result"]), record)
+
+
+def _effects(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Switch the factors one by one; the backend is the reference, which needs no framework."""
+    spec, selection = _open(request)
+    begun = time.perf_counter()
+    effects = parity.effects(spec, selection, request["native_values"], lambda stage: emit("progress", stage=stage))
+    record = EffectsRecord(
+        key=request["key"],
+        model=spec.model.name,
+        probes=parity.EFFECT_PROBES,
+        effects=effects,
+        seconds=time.perf_counter() - begun,
+    )
+    write_json(Path(request["result"]), record)
 
 
 # --- timing -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from harness.results import Stage
 from harness.session import ComparisonSession, RecordedClock, Timed
 
 pytestmark = [
@@ -30,10 +31,61 @@ def _replay(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, seconds
     benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
 
 
+def test_parity(crosscheck: ComparisonSession, check: str, stage: Stage) -> None:
+    """A matched model stays within the tolerance of the stage, beside the float64 reference."""
+    record = crosscheck.parity(check)
+    if isinstance(record, str):
+        pytest.fail(record, pytrace=False)
+    beyond = [found for found in record.stages if found.stage == stage and not found.ok]
+    if beyond:
+        worst = max(beyond, key=lambda found: found.l2_error)
+        size = worst.max_error if worst.measure == "max" else worst.l2_error
+        kind = "largest" if worst.measure == "max" else "relative"
+        cause = ""
+        if record.explanation is not None and record.explanation.values:
+            values = " and ".join(f"{key} = {value}" for key, value in record.explanation.values.items())
+            cause = f" The reference does the same with {values}."
+        first = record.first_failed
+        assert first is not None
+        before = "" if first.stage == stage else f" It left its tolerance before, at {first.stage}: {first.parameter}."
+        pytest.fail(
+            f"{record.backend}, {record.model}: {stage}: {worst.parameter} has a {kind} error of {size:.2g}, expected "
+            f"at most {worst.tolerance:g}.{before}{cause}",
+            pytrace=False,
+        )
+
+
+def test_effects(crosscheck: ComparisonSession, check: str) -> None:
+    """What the report says about causes was computed: stages of native models, effects of the factors."""
+    answer = crosscheck.check(check)
+    if isinstance(answer, str):
+        pytest.fail(answer, pytrace=False)
+
+
 def test_training(
     crosscheck: ComparisonSession, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
 ) -> None:
     """The run ends with a result; its epochs are entries of pytest-benchmark."""
+    _wait(crosscheck, run_id, request, benchmark)
+
+
+def test_twin(
+    crosscheck: ComparisonSession, twin_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+) -> None:
+    """The twin of a matched run ends with a result."""
+    _wait(crosscheck, twin_id, request, benchmark)
+
+
+def test_factor(
+    crosscheck: ComparisonSession, factor_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+) -> None:
+    """A matched run with one factor switched ends with a result."""
+    _wait(crosscheck, factor_id, request, benchmark)
+
+
+def _wait(
+    crosscheck: ComparisonSession, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+) -> None:
     result = crosscheck.result(run_id)
     if result.status == "unavailable":
         assert result.failure is not None

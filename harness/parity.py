@@ -1,0 +1,428 @@
+"""Stage by stage, a backend's model against the float64 reference; and what each known difference does.
+
+On the same weights and batches, in the order of the computation: the encoded batch, the weights that the model took,
+states and logits, the loss, the gradients, the weights after 1, 5 and 20 updates. The first stage that is out of its
+tolerance is where the two part.
+
+The tolerances (`TOLERANCES`) come from the arithmetic and from what correct backends were measured at; docs/parity.md
+has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backend import Backend, Model
+from harness.batches import Batches, epoch_order
+from harness.datasets.selection import Selection
+from harness.protocol import Factors, RunSpec, TrainingSpec
+from harness.reference import ReferenceModel
+from harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
+from harness.weights import PARAMETERS, Weights, initial_weights
+
+Batch = tuple[NDArray[np.int32], NDArray[np.float32]]
+Values = Mapping[str, Any]
+
+#: what is measured at each stage, and the most that it may be
+TOLERANCES: Mapping[Stage, tuple[Literal["max", "l2"], float]] = {
+    "encoding": ("max", 0.0),
+    "weights": ("max", 0.0),
+    "forward": ("l2", 1e-5),
+    "loss": ("l2", 1e-5),
+    "gradients": ("l2", 1e-4),
+    "update": ("max", 1e-6),
+    "steps_5": ("l2", 1e-3),
+    "steps_20": ("l2", 1e-2),
+}
+
+#: test examples whose probabilities tell the effect of a factor, and updates after which they are looked at
+EFFECT_PROBES = 64
+EFFECT_STEPS = (1, 2, 5, 10, 20)
+
+#: every factor: its name and the values of the training spec that switch it
+FACTORS: Mapping[str, Values] = {
+    "embedding_weights": {"factors.embedding_weights": "pytorch"},
+    "recurrent_weights": {"factors.recurrent_weights": "pytorch"},
+    "recurrent_bias": {"factors.recurrent_bias": "pytorch"},
+    "dense_weights": {"factors.dense_weights": "pytorch"},
+    "order": {"factors.order": "another"},
+    "epsilon": {"epsilon": 1e-8, "factors.epsilon_place": "after"},
+    "duplicates": {"factors.duplicates": "apart"},
+    "biases": {"factors.biases": "two"},
+    "loss_form": {"factors.loss_form": "probabilities"},
+    "pad_row": {"factors.pad_row": "frozen"},
+}
+#: those that a model can be held to on given weights and batches
+_ARITHMETIC = ("epsilon", "duplicates", "biases", "loss_form", "pad_row")
+
+_FULL_BATCHES, _PARTIAL, _STEPS = 4, 5, (1, 5, 20)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the stages showed; `explanation` only where a stage failed."""
+
+    stages: tuple[StageRecord, ...]
+    kinks: Kinks | None
+    explanation: Explanation | None
+
+
+def switched(training: TrainingSpec, values: Values) -> TrainingSpec:
+    """Give a training spec with some values replaced, by dotted key (``epsilon``, ``factors.biases``)."""
+    tree = training.model_dump()
+    for key, value in values.items():
+        *above, last = key.split(".")
+        below = tree
+        for part in above:
+            below = below[part]
+        below[last] = value
+    return TrainingSpec.model_validate(tree)
+
+
+def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callable[[str], None]) -> Found:
+    """Go through the stages.
+
+    A matched model starts from canonical weights and takes its first five batches by `fit_epoch`, the last of them
+    smaller. A native one starts from its own weights; it would shuffle in `fit_epoch`, so it is given batches one by
+    one. Native stages are held against the *matched* arithmetic: what they show is what the defaults change.
+
+    Parameters
+    ----------
+    tell
+        Called with the name of each stage as it begins.
+
+    Raises
+    ------
+    ContractError
+        The backend answered something else than the contract asks for.
+    """
+    matched = spec.division == "matched"
+    batches = _Steps(spec, selection)
+    first, second = batches.singles[0], batches.singles[1]
+    given = initial_weights(spec.model, spec.seed, spec.training.factors) if matched else None
+
+    def create() -> Model:
+        return backend.create(spec.model, spec.training, weights=given, seed=spec.seed, device=spec.device)
+
+    tell("encoding")
+    stages = [_encoding(spec, selection, first)]
+    model = create()
+    taken = model.get_weights()
+    start = taken if given is None else given
+    stages += _weights("weights", taken, start, start)
+    reference = ReferenceModel(spec.model, _plain(spec.training), start)
+
+    tell("forward")
+    stages += _forward(model, reference, [first, second])
+    kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
+    tell("gradients")
+    expected = reference.gradients64(*first)
+    stages += [_record("gradients", name, model.gradients(*first)[name], expected[name]) for name in PARAMETERS]
+    tell("update")
+    loss = model.train_step(*first)
+    before = reference.loss64(*first)
+    stages.insert(-len(PARAMETERS), _record("loss", "mean loss", np.array([loss]), np.array([before])))
+    reference.step64(*first)
+    stages += _weights("update", model.get_weights(), reference.weights, start)
+
+    tell("steps")
+    kinks = _Kinks() if kinked else None
+    for_five, block = batches.singles[: _STEPS[1]], batches.block()
+    # The same five updates one by one: fit_epoch doesn't let anybody look at the relus in between.
+    model, reference = create(), ReferenceModel(spec.model, _plain(spec.training), start)
+    masks = [_step(model, reference, batch, kinks) for batch in for_five]
+    if matched:
+        model = create()
+        model.fit_epoch(block)
+    stages += _weights("steps_5", model.get_weights(), reference.weights, start)
+    after_five = model.get_weights()
+    for batch in batches.singles[_STEPS[1] :]:
+        _step(model, reference, batch, kinks)
+    stages += _weights("steps_20", model.get_weights(), reference.weights, start)
+
+    explanation = None
+    failed = {record.stage for record in stages if not record.ok}
+    # Before the loss there is nothing that a switch could explain.
+    if failed & {"loss", "gradients", "update", "steps_5"} and not failed & {"encoding", "weights", "forward"}:
+        tell("causes")
+        explanation = _explain(backend, spec, list(zip(for_five, masks, strict=True)), start, after_five)
+    return Found(tuple(stages), kinks.counted() if kinks else None, explanation)
+
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+class _Steps:
+    """The first batches of a training in the shared order: as single ones, and the first five as an epoch."""
+
+    def __init__(self, spec: RunSpec, selection: Selection) -> None:
+        rows = selection.train.rows
+        order = epoch_order(spec.seed, 1, len(rows))
+        size = min(spec.training.batch_size, len(rows) // (_STEPS[2] + 1) or 1)
+        self._split, self._spec, self._size = selection.train.split, spec, size
+        # The fifth batch is smaller, as the last of an epoch may be.
+        cut = _FULL_BATCHES * size + min(_PARTIAL, size)
+        self._block = rows[order[:cut]]
+        rest = rows[order[cut : cut + (_STEPS[2] - _STEPS[1]) * size]]
+        self.singles: list[Batch] = [*self.block(), *self._batches(rest)]
+
+    def block(self) -> Batches:
+        """Give the first five batches."""
+        return self._batches(self._block)
+
+    def _batches(self, rows: NDArray[np.int64]) -> Batches:
+        return Batches(
+            self._split,
+            rows,
+            order=np.arange(len(rows)),
+            batch_size=self._size,
+            length=self._spec.data.length,
+            vocabulary=self._spec.data.vocabulary,
+        )
+
+
+def _plain(training: TrainingSpec) -> TrainingSpec:
+    """Give what the stages hold a model to: the protocol's training without any switched factor."""
+    return training.model_copy(update={"factors": Factors()})
+
+
+def _record(
+    stage: Stage,
+    parameter: str,
+    found: NDArray[Any],
+    expected: NDArray[Any],
+    *,
+    scale: NDArray[Any] | None = None,
+    note: str = "",
+) -> StageRecord:
+    """Measure one quantity; the relative error is relative to `scale`, else to what was expected."""
+    measure, tolerance = TOLERANCES[stage]
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.asarray(found, np.float64) - expected
+        size = float(np.linalg.norm(np.asarray(expected if scale is None else scale, np.float64)))
+        largest = float(np.abs(error).max())
+        norm = float(np.linalg.norm(error))
+    relative = norm / size if size else (0.0 if norm == 0 else np.inf)
+    # JSON has no infinity, and a value that isn't a number is as far off as can be.
+    largest, relative = (float(min(np.nan_to_num(value, nan=_FAR), _FAR)) for value in (largest, relative))
+    ok = (largest if measure == "max" else relative) <= tolerance
+    return StageRecord(
+        stage=stage,
+        parameter=parameter,
+        max_error=largest,
+        l2_error=relative,
+        measure=measure,
+        tolerance=tolerance,
+        ok=ok,
+        note=note,
+    )
+
+
+_FAR = 1e30
+
+
+def _weights(stage: Stage, found: Weights, expected: Mapping[str, NDArray[Any]], start: Weights) -> list[StageRecord]:
+    """Compare weights; after several updates the error is relative to how far the reference has moved."""
+    return [
+        _record(
+            stage,
+            name,
+            found[name],
+            expected[name],
+            scale=expected[name] - start[name] if stage in ("steps_5", "steps_20") else None,
+        )
+        for name in PARAMETERS
+    ]
+
+
+def _encoding(spec: RunSpec, selection: Selection, batch: Batch) -> StageRecord:
+    """Encode the first batch once more, one token at a time."""
+    rows = selection.train.rows[epoch_order(spec.seed, 1, len(selection.train.rows))[: len(batch[0])]]
+    split = selection.train.split
+    expected = np.zeros_like(batch[0])
+    for place, row in enumerate(rows.tolist()):
+        tokens = split.tokens_of(row).tolist()
+        kept = [token if token < spec.data.vocabulary else 2 for token in tokens][-spec.data.length :]
+        for back, token in enumerate(reversed(kept), start=1):
+            expected[place, -back] = token
+    labels = np.array([split.labels[row] for row in rows.tolist()], np.float32)
+    found = np.concatenate([batch[0].ravel(), batch[1]])
+    return _record("encoding", "tokens and labels", found, np.concatenate([expected.ravel(), labels]))
+
+
+def _forward(model: Model, reference: ReferenceModel, batches: Sequence[Batch]) -> list[StageRecord]:
+    """Compare states, logits and probabilities of two batches, and of the first once more.
+
+    A model that carries something over from one batch to the next gives itself away at the second.
+    """
+    shown = [*batches, batches[0]]
+    passes = [reference.forward64(tokens) for tokens, _ in batches]
+    passes.append(passes[0])
+    compared: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
+    for (tokens, _), expected in zip(shown, passes, strict=True):
+        found = model.forward(tokens)
+        compared.setdefault("recurrent states", []).append((found.states, expected.states))
+        compared.setdefault("logits", []).append((found.logits, expected.logits))
+        compared.setdefault("probabilities", []).append((model.predict(tokens), _sigmoid(expected.logits)))
+    return [
+        _record("forward", name, *(np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1)))
+        for name, pairs in compared.items()
+    ]
+
+
+class _Kinks:
+    """Counts relus that are on in one model and off in the other."""
+
+    def __init__(self) -> None:
+        self._compared = 0
+        self._flipped: list[NDArray[np.float64]] = []
+
+    def add(self, on: NDArray[np.bool_], preactivations: NDArray[np.float64]) -> None:
+        self._compared += on.size
+        self._flipped.append(np.abs(preactivations[on != (preactivations > 0)]))
+
+    def counted(self) -> Kinks:
+        flipped = np.concatenate(self._flipped)
+        return Kinks(
+            compared=self._compared, flipped=len(flipped), largest=float(flipped.max()) if len(flipped) else 0.0
+        )
+
+
+def _step(model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks | None) -> NDArray[np.bool_] | None:
+    """Train both on a batch; the reference has the model's relus on, and those are returned.
+
+    Where a relu is nearer to its kink than rounding reaches, either side is right, and Adam makes a whole step of the
+    difference. So the two are held to the same side, and the flips are counted.
+    """
+    on = None
+    if kinks is not None:
+        on = model.forward(batch[0]).states > 0
+        preactivations = reference.forward64(batch[0]).preactivations
+        assert preactivations is not None
+        kinks.add(on, preactivations)
+    model.train_step(*batch)
+    reference.step64(*batch, on)
+    return on
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-logits))
+
+
+# --- causes -------------------------------------------------------------------------------------------------
+
+
+def _explain(
+    backend: Backend,
+    spec: RunSpec,
+    batches: Sequence[tuple[Batch, NDArray[np.bool_] | None]],
+    start: Weights,
+    found: Weights,
+) -> Explanation:
+    """Look for switches with which the reference moves the weights in five updates as the backend did.
+
+    First what the backend declares of its native models, then the factors one by one, then in pairs.
+    """
+
+    def error(values: Values) -> float:
+        model = ReferenceModel(spec.model, switched(_plain(spec.training), values), start)
+        for batch, on in batches:
+            model.step64(*batch, on)
+        records = _weights("steps_5", found, model.weights, start)
+        return max(record.l2_error / record.tolerance for record in records)
+
+    without = error({})
+    declared = _arithmetic(type(backend).native_values) if spec.division == "native" else {}
+    candidates = [declared] if declared else []
+    for size in (1, 2):
+        candidates += [_merged(names) for names in combinations(_ARITHMETIC, size)]
+    best, least = {}, without
+    for values in candidates:
+        with_them = error(values)
+        if with_them < least:
+            best, least = dict(values), with_them
+        if with_them <= 1:
+            break
+    explained = least <= 1
+    return Explanation(
+        values={key: str(value) for key, value in best.items()} if explained else {},
+        error=least,
+        without=without,
+        declared=explained and bool(declared) and best == declared,
+    )
+
+
+def _arithmetic(values: Values) -> dict[str, Any]:
+    """Those of the values that say how a model computes, not what it starts from or in which order."""
+    known = {key for name in _ARITHMETIC for key in FACTORS[name]}
+    return {key: value for key, value in values.items() if key in known}
+
+
+def _merged(names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for name in names for key, value in FACTORS[name].items()}
+
+
+def native_in(factor: str, native_values: Mapping[str, Values]) -> tuple[str, ...]:
+    """Backends whose native models have a factor switched, by what they declare."""
+    wanted = FACTORS[factor]
+    return tuple(name for name, values in native_values.items() if all(values.get(k) == v for k, v in wanted.items()))
+
+
+def effects(
+    spec: RunSpec, selection: Selection, native_values: Mapping[str, Values], tell: Callable[[str], None]
+) -> tuple[EffectRecord, ...]:
+    """Train the reference with each factor switched alone, beside one without, for twenty updates.
+
+    In float64 nothing is amplified in so few updates: the differences are those of the factor, to the last digit
+    shown.
+
+    Parameters
+    ----------
+    native_values
+        What each backend declares of its native models, by name.
+    """
+    split = selection.test.split
+    tokens = split.padded(selection.test.rows[:EFFECT_PROBES], spec.data.length, spec.data.vocabulary)
+
+    def course(training: TrainingSpec) -> list[NDArray[np.float64]]:
+        model = ReferenceModel(spec.model, training, initial_weights(spec.model, spec.seed, training.factors))
+        rows = selection.train.rows
+        order = epoch_order(spec.seed, 1, len(rows), another=training.factors.order == "another")
+        batches = Batches(
+            selection.train.split,
+            rows,
+            order=order,
+            batch_size=spec.training.batch_size,
+            length=spec.data.length,
+            vocabulary=spec.data.vocabulary,
+        )
+        seen = []
+        for step, batch in enumerate(islice(batches, EFFECT_STEPS[-1]), start=1):
+            model.step64(*batch)
+            if step in EFFECT_STEPS:
+                seen.append(_sigmoid(model.forward64(tokens).logits))
+        return seen
+
+    tell("matched")
+    plain = course(spec.training)
+    found = []
+    for name, values in FACTORS.items():
+        tell(name)
+        gaps = [np.abs(a - b) for a, b in zip(course(switched(spec.training, values)), plain, strict=True)]
+        found.append(
+            EffectRecord(
+                factor=name,
+                values={key: str(value) for key, value in values.items()},
+                native_in=native_in(name, native_values),
+                steps=EFFECT_STEPS[: len(gaps)],
+                max_difference=tuple(float(gap.max()) for gap in gaps),
+                mean_difference=tuple(float(gap.mean()) for gap in gaps),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,193 @@
+"""The course of one training, step by step, and twins: the same training with rounding of another kind.
+
+A *traced* run keeps loss and gradient norm of every update, and the probabilities of some test examples after a few
+of them. An *initial twin* has one weight moved by one unit in the last place before training. A *continuing twin* has
+noise added after every update, of the size of the backend's own rounding in that parameter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import EllipsisType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backend import EpochStats, Model, Step
+from harness.batches import Batches
+from harness.datasets.text import START
+from harness.protocol import RunSpec
+from harness.reference import ReferenceModel
+from harness.weights import Weights
+
+#: updates whose error against the reference gives the size of a continuing twin's noise
+CALIBRATION_STEPS = 5
+
+_SERIES = (1, 2, 3, 5, 7)
+
+
+def probe_steps(total: int) -> tuple[int, ...]:
+    """Numbers of updates after which the probes are predicted: 1, 2, 3, 5, 7, 10, 20, 30, ... and the last."""
+    steps = {leading * 10**power for power in range(len(str(total))) for leading in _SERIES}
+    return tuple(sorted({step for step in steps if step < total} | {total}))
+
+
+def initial_twin(weights: Weights, number: int) -> dict[str, NDArray[np.float32]]:
+    """Move one weight up by one unit in the last place: entry ``number - 1`` of the start token's embedding.
+
+    Every example begins with that token or has lost it, so the weight is one that counts.
+    """
+    moved = {name: values.copy() for name, values in weights.items()}
+    row = moved["embedding"][START]
+    place = (number - 1) % len(row)
+    row[place] = np.nextafter(row[place], np.float32(np.inf))
+    return moved
+
+
+def calibrate(
+    model: Model, reference: ReferenceModel, batches: Iterable[tuple[NDArray[np.int32], NDArray[np.float32]]]
+) -> dict[str, float]:
+    """Measure how far a backend's rounding takes each parameter in one update.
+
+    Both train on the same few batches from equal weights. The root mean square of what they differ in, over the
+    entries that moved, is divided by the root of the number of updates: errors of different updates are taken for
+    independent. `model` and `reference` are used up.
+
+    Returns
+    -------
+    dict
+        Standard deviation by parameter, and of an LSTM by gate: the forget gate's bias begins at 1, where float32 is
+        a hundred times coarser than at the other biases.
+    """
+    before = model.get_weights()
+    steps = 0
+    for tokens, labels in batches:
+        model.train_step(tokens, labels)
+        reference.step64(tokens, labels)
+        steps += 1
+    found = {}
+    weights = model.get_weights()
+    for key, name, part in _parts(weights):
+        moved = weights[name][part] != before[name][part]
+        errors = (weights[name][part].astype(np.float64) - reference.weights[name][part])[moved]
+        found[key] = float(np.sqrt(np.square(errors).mean() / steps)) if errors.size else 0.0
+    return found
+
+
+def _parts(weights: Weights) -> Iterator[tuple[str, str, tuple[EllipsisType, slice]]]:
+    """Name every parameter, or every gate of it, with the part of the array that it is."""
+    units = len(weights["recurrent_kernel"])
+    for name, values in weights.items():
+        gates = values.shape[-1] // units if name in ("kernel", "recurrent_kernel", "bias") else 1
+        wide = values.shape[-1] // gates
+        for gate in range(gates):
+            key = f"{name}.{gate}" if gates > 1 else name
+            yield key, name, (..., slice(gate * wide, (gate + 1) * wide))
+
+
+class Noise:
+    """What makes a continuing twin: after each update, noise in every weight that the update moved.
+
+    Parameters
+    ----------
+    model
+        The model that is trained.
+    scales
+        Standard deviation, as `calibrate` gives it.
+    seed, number
+        Which twin this is.
+    """
+
+    def __init__(self, model: Model, scales: Mapping[str, float], *, seed: int, number: int) -> None:
+        self._model = model
+        self._scales = scales
+        self._rng = np.random.default_rng([seed, 0x7A1B, number])
+        self._last = model.get_weights()
+
+    def __call__(self) -> None:
+        """Disturb the weights once."""
+        disturbed = {name: values.copy() for name, values in self._model.get_weights().items()}
+        for key, name, part in _parts(disturbed):
+            values = disturbed[name][part]  # a view
+            moved = values != self._last[name][part]
+            noisy = values[moved] + self._rng.normal(0, self._scales[key], int(moved.sum()))
+            values[moved] = self._rounded(noisy)
+        self._model.set_weights(disturbed)
+        self._last = disturbed
+
+    def _rounded(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Round to float32 up or down at random, so that noise below half a unit in the last place isn't lost."""
+        nearest = values.astype(np.float32)
+        towards = np.where(values > nearest, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
+        other = np.nextafter(nearest, towards)
+        gap = np.abs(other.astype(np.float64) - nearest)
+        chance = np.abs(values - nearest) / gap
+        return np.where(self._rng.random(len(values)) < chance, other, nearest)
+
+
+class Trace:
+    """Records a training.
+
+    Parameters
+    ----------
+    predict
+        Gives the probabilities of the probes, (probes,).
+    total
+        Updates of the whole training.
+    disturb
+        Called after each update; what makes a continuing twin.
+    """
+
+    def __init__(
+        self, predict: Callable[[], NDArray[np.float32]], total: int, disturb: Callable[[], None] | None
+    ) -> None:
+        self._predict = predict
+        self._disturb = disturb
+        self.steps = probe_steps(total)
+        self._wanted = set(self.steps)
+        self._seen: list[Step] = []
+        self._probes: dict[int, NDArray[np.float32]] = {}
+        #: time that a training without a trace would not have taken
+        self.seconds = 0.0
+
+    def epoch(self, model: Model, batches: Batches) -> EpochStats:
+        """Train one epoch, a batch at a time, in the order of `batches`."""
+        first = len(self._seen)
+        sizes = []
+        for tokens, labels in batches:
+            self._seen.append(model.observed_step(tokens, labels))
+            sizes.append(len(labels))
+            batches.batch_done()
+            begun = time.perf_counter()
+            if self._disturb is not None:
+                self._disturb()
+            if len(self._seen) in self._wanted:
+                self._probes[len(self._seen)] = self._predict()
+            self.seconds += time.perf_counter() - begun
+        seen = self._seen[first:]
+        losses = sum(step.loss * size for step, size in zip(seen, sizes, strict=True))
+        return EpochStats(losses / sum(sizes), sum(step.right for step in seen) / sum(sizes))
+
+    def write(self, folder: Path, example_ids: list[str]) -> None:
+        """Write ``trace.parquet`` and ``probes.parquet`` (see `harness.results.TraceFacts`)."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        trace = {
+            "step": pa.array(range(1, len(self._seen) + 1), pa.int32()),
+            "loss": pa.array([step.loss for step in self._seen], pa.float32()),
+            "gradient_norm": pa.array([step.gradient_norm for step in self._seen], pa.float32()),
+        }
+        pq.write_table(pa.table(trace), folder / "trace.parquet")
+        probes = {
+            "example_id": pa.array(example_ids, pa.string()),
+            **{f"step_{step}": pa.array(values, pa.float32()) for step, values in self._probes.items()},
+        }
+        pq.write_table(pa.table(probes), folder / "probes.parquet")
+
+
+def starting_weights(spec: RunSpec, drawn: Weights) -> Weights:
+    """Give the weights that a matched run starts from: those drawn, but for an initial twin."""
+    return initial_twin(drawn, spec.twin_number) if spec.twin == "initial" else drawn

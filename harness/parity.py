@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from harness.backend import Backend, Model
 from harness.batches import Batches, epoch_order
@@ -269,7 +270,7 @@ def _forward(model: Model, reference: ReferenceModel, batches: Sequence[Batch]) 
         found = model.forward(tokens)
         compared.setdefault("recurrent states", []).append((found.states, expected.states))
         compared.setdefault("logits", []).append((found.logits, expected.logits))
-        compared.setdefault("probabilities", []).append((model.predict(tokens), _sigmoid(expected.logits)))
+        compared.setdefault("probabilities", []).append((model.predict(tokens), expit(expected.logits)))
     return [
         _record("forward", name, *(np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1)))
         for name, pairs in compared.items()
@@ -309,10 +310,6 @@ def _step(model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks |
     model.train_step(*batch)
     reference.step64(*batch, on)
     return on
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-logits))
 
 
 # --- causes -------------------------------------------------------------------------------------------------
@@ -406,7 +403,7 @@ def effects(
         for step, batch in enumerate(islice(batches, EFFECT_STEPS[-1]), start=1):
             model.step64(*batch)
             if step in EFFECT_STEPS:
-                seen.append(_sigmoid(model.forward64(tokens).logits))
+                seen.append(expit(model.logits64(tokens)))
         return seen
 
     tell("matched")

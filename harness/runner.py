@@ -194,7 +194,7 @@ def plan_checks(
     planned = []
 
     def add(name: str, mode: Literal["parity", "effects"], spec: RunSpec, info: BackendInfo, **extra: Any) -> None:  # noqa: ANN401
-        content = {"mode": mode, "source": _source_of_checks(), **extra}
+        content = {"mode": mode, "source": _source("parity.py", "reference.py"), **extra}
         key = hashlib.sha256(f"{run_key(spec, info)} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
         planned.append(PlannedCheck(name, mode, spec, info, key, extra))
 
@@ -235,17 +235,19 @@ def _can(info: BackendInfo) -> frozenset[str]:
     return frozenset(info.backend.capabilities)
 
 
-def _source_of_checks() -> str:
-    """Digest of what computes the checks."""
+def _source(*names: str) -> str:
+    """Digest of modules of the harness; comments and layout don't count."""
     digest = hashlib.sha256()
-    for name in ("parity.py", "reference.py"):
+    for name in names:
         digest.update(ast.dump(ast.parse((Path(__file__).parent / name).read_bytes())).encode())
     return digest.hexdigest()[:16]
 
 
 def run_key(spec: RunSpec, info: BackendInfo) -> str:
     """Key of a run: its spec, the versions of what carries it out, and the worker's own."""
-    return spec.key({**info.versions, "worker": WORKER_VERSION})
+    # A continuing twin's noise is measured against the reference.
+    noise = {"noise": _source("reference.py")} if spec.twin == "continuing" else {}
+    return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 
 def number_of_jobs(protocol: Protocol, device: str) -> int:

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from reports.accuracy import sure
-from reports.findings import Findings
+from reports.divergence import ENOUGH_TWINS, HORIZON, SLACK
+from reports.findings import Findings, Why
 from reports.frames import each, grouped
-from reports.markdown import count, escape, listing, percent, significant
+from reports.markdown import count, escape, listing, percent, scientific, significant
+from reports.parity import STAGE_WORDS
 
 #: what is held equal in each division, in a reader's words
 DIVISION_WORDS = {
@@ -29,7 +31,7 @@ ENOUGH_SEEDS = 5
 #: comparisons spelled out in one sentence; the table has the rest
 _SPELLED_OUT = 4
 
-#: sentences of the answer, and runs without a result that it names
+#: sentences of the answer (the verdicts come on top, where there are any), and runs without a result that it names
 _MOST_BULLETS, _NAMED_LOSSES = 6, 2
 
 
@@ -39,11 +41,12 @@ def answer(findings: Findings) -> list[str]:
     if findings.accuracy.empty:
         return [*lost, "No run has a result, so nothing can be concluded."]
     news = [*_backends(findings), *_models(findings), *_speed(findings), *_disagreement(findings)]
+    why = _why(findings.why)
     limits = _limits(findings.accuracy)
     if len(lost) + len(news) + 1 > _MOST_BULLETS:
         # What is missing and what can't be concluded are both about how far to trust the rest.
-        return [" ".join([*lost, limits]), *news]
-    return [*lost, *news, limits]
+        return [" ".join([*lost, limits]), *news, *why]
+    return [*lost, *news, *why, limits]
 
 
 def _without_result(runs: pd.DataFrame) -> list[str]:
@@ -267,3 +270,103 @@ def _limits(summaries: pd.DataFrame) -> str:
         "An interval that includes 0 is no evidence that two are alike, and all this holds for this protocol only."
     )
     return " ".join(said)
+
+
+def _why(why: Why) -> list[str]:
+    """Say the verdicts on the matched pairs in one sentence, and the first of the known causes in another."""
+    if why.verdicts.empty:
+        return []
+    several = len(why.verdicts[["a", "b"]].drop_duplicates()) > 1
+    shown = [
+        (f"{_pair(row)}, " if several else "") + f"{escape(row.model)} **{row.verdict}**{_because(row)}"
+        for row in each(why.verdicts.head(_SPELLED_OUT))
+    ]
+    rest = len(why.verdicts) - len(shown)
+    more = f" and {rest} more under [Why they differ](#why-they-differ)" if rest else ""
+    said = (
+        "Matched pairs, held against twins (the same run again, disturbed by rounding alone): "
+        f"{'; '.join(shown)}{more}."
+    )
+    firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["title", "native_in", "model"])
+    names = [
+        f"{escape(title)} of {escape(backend)} ({listing([escape(model) for model in rows['model']])})"
+        for (title, backend), rows in grouped(firsts, "title", "native_in")
+    ]
+    if names:
+        said += f" First of the known causes between native models: {listing(names[:_SPELLED_OUT])}."
+    return [said]
+
+
+def _pair(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{escape(row.a)} and {escape(row.b)}"
+
+
+def _because(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Give in a few words what a verdict rests on."""
+    if row.verdict == "undecided":
+        return f" ({row.twins} of {ENOUGH_TWINS} continuing twins)" if row.twins < ENOUGH_TWINS else " (no traces)"
+    if row.verdict == "equivalent":
+        return (
+            " (no horizon)" if pd.isna(row.horizon) else f" (they part like twins, from step {count(row.horizon)} on)"
+        )
+    if isinstance(row.stage, str):
+        return f" ({STAGE_WORDS[row.stage]}: {escape(row.parameter)} in {escape(row.backend)})"
+    return f" (they part at step {count(row.parts_at)}, sooner than twins)"
+
+
+def judgements(why: Why) -> list[str]:
+    """Write the verdict on each matched pair as one sentence or two, with the numbers that it rests on."""
+    return [f"{escape(row.model)}, {_pair(row)}: **{row.verdict}**. {_judgement(row)}" for row in each(why.verdicts)]
+
+
+def _judgement(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    twins = f"{count(row.twins)} continuing twin{'' if row.twins == 1 else 's'}"
+    if row.verdict == "undecided" and pd.isna(row.last):
+        return f"Not both of them were traced ({twins}), so there is no curve to judge. {_checked(row)}"
+    if isinstance(row.stage, str):
+        said = (
+            f"The first stage out of its tolerance is the {STAGE_WORDS[row.stage]} of {escape(row.backend)}: "
+            f"{escape(row.parameter)} is {scientific(row.error)} off the reference, where {scientific(row.tolerance)} "
+            "is allowed."
+        )
+        if pd.isna(row.last):
+            return said
+        return f"{said} Besides, {_apart(row)}{'' if row.twins else '; there are no twins to hold that against'}."
+    checked = _checked(row)
+    if row.verdict == "undecided":
+        there = f"{'is' if row.twins == 1 else 'are'} {twins if row.twins else 'none'}"
+        return f"A verdict takes {ENOUGH_TWINS} continuing twins, and there {there}. So far, {_apart(row)}. {checked}"
+    if row.verdict == "different":
+        when = "no twin passed the horizon" if pd.isna(row.horizon) else f"the horizon is step {count(row.horizon)}"
+        return (
+            f"They part at step {count(row.parts_at)} ({when}): {scientific(row.parts_difference)} in probability, "
+            f"more than {SLACK:g} times the {scientific(row.parts_twins)} that the {twins} reach by the next recorded "
+            f"step. {checked}"
+        )
+    return f"Against {twins}, {_apart(row)}. {checked}"
+
+
+def _checked(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say what is known of the stages of a pair none of whose recorded stages failed."""
+    stages = {0: "No stages were recorded.", 1: "The stages of one of them were recorded and are within tolerance."}
+    return stages.get(row.staged, "Every stage of both is within its tolerance.")
+
+
+def _apart(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say how far a pair stands apart before its horizon and at the end, beside twins."""
+
+    def gap(difference: float, twins: float) -> str:
+        beside = "" if pd.isna(twins) else f" (twins {scientific(twins)})"
+        return f"{scientific(difference)}{beside}"
+
+    last = f"{gap(row.difference, row.difference_twins)} at most over all {count(row.last)} steps"
+    if pd.isna(row.horizon):
+        passed = f", with no twin past {HORIZON:g}: no horizon was reached" if row.twins else ""
+        return f"the largest difference in probability is {last}{passed}"
+    if pd.isna(row.calm):
+        return f"twins pass {HORIZON:g} at the first recorded step; the largest difference in probability is {last}"
+    return (
+        f"the largest difference in probability is {gap(row.calm_difference, row.calm_twins)} up to step "
+        f"{count(row.calm)}, before the horizon (step {count(row.horizon)}, where a twin passes {HORIZON:g}), "
+        f"and {last}"
+    )

@@ -82,6 +82,10 @@ def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
     timed = findings.timings
     if (~timed["baseline"] & timed["ratio"].notna()).any():
         drawn["ratios"] = figures.ratios(timed, backends, findings.again)
+    if len(findings.why.curves):
+        drawn["divergence"] = figures.divergence(
+            findings.why.curves, findings.why.courses, findings.why.horizons, backends
+        )
     return drawn
 
 
@@ -116,6 +120,15 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "training_times": records(findings.training),
         "agreement": records(findings.groups),
         "pairs": records(findings.pairs),
+        "verdicts": records(findings.why.verdicts),
+        "divergence": records(findings.why.curves),
+        "horizons": records(findings.why.horizons),
+        "twins": records(findings.why.ends),
+        "parity_stages": records(findings.why.stages),
+        "parity": records(findings.why.records),
+        "effects": records(findings.why.effects),
+        "effects_on_accuracy": records(findings.why.accuracy),
+        "causes": records(findings.why.causes),
         "examples": [
             {"pair": record(examples.pair[["run_a", "run_b"]].to_dict()), "rows": records(examples.rows)}
             for examples in findings.examples

@@ -17,6 +17,7 @@ from reports.findings import Examples, Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent
+from reports.why import why_they_differ
 
 #: more pairs than this fold away; with more than the second number, only their groups are shown
 FOLD_PAIRS, MOST_PAIRS = 12, 120
@@ -33,7 +34,18 @@ _KINDS = {
 
 def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> str:
     """Write the document; `figures` maps the names of the figures that there are to their paths."""
-    sections = (_head, _short, _accuracy, _speed, _agreement, _examples, _conditions, _runs, _environment)
+    sections = (
+        _head,
+        _short,
+        _accuracy,
+        _speed,
+        _agreement,
+        why_they_differ,
+        _examples,
+        _conditions,
+        _runs,
+        _environment,
+    )
     return document(block for section in sections for block in section(comparison, findings, figures)) + "\n"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports import accuracy, dataset, disagreement, lengths, source, timing
+from reports import accuracy, dataset, disagreement, divergence, lengths, parity, source, timing
 from reports.load import Comparison
 
 #: where the bootstraps start, so that one folder always gives one report
@@ -24,6 +24,22 @@ class Examples:
 
     pair: pd.Series
     rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Why:
+    """The tables of "why they differ"; each is described where it is computed."""
+
+    verdicts: pd.DataFrame
+    curves: pd.DataFrame
+    courses: pd.DataFrame
+    horizons: pd.DataFrame
+    ends: pd.DataFrame
+    stages: pd.DataFrame
+    records: pd.DataFrame
+    effects: pd.DataFrame
+    accuracy: pd.DataFrame
+    causes: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Findings:
     splits: pd.DataFrame
     layers: pd.DataFrame
     environment: pd.DataFrame
+    why: Why
 
     @property
     def good(self) -> pd.DataFrame:
@@ -87,4 +104,24 @@ def find(comparison: Comparison) -> Findings:
         splits=dataset.splits(comparison),
         layers=dataset.layers(comparison),
         environment=dataset.environment(comparison),
+        why=find_why(comparison),
+    )
+
+
+def find_why(comparison: Comparison) -> Why:
+    """Compute every table about why backends differ; what was not recorded has no rows."""
+    curves = divergence.curves(comparison)
+    horizons = divergence.horizons(curves)
+    effects, switched = parity.effects(comparison), parity.switched(comparison)
+    return Why(
+        verdicts=divergence.verdicts(comparison, curves, horizons),
+        curves=curves,
+        courses=divergence.courses(comparison),
+        horizons=horizons,
+        ends=divergence.ends(comparison, curves),
+        stages=parity.stages(comparison),
+        records=parity.records(comparison),
+        effects=effects,
+        accuracy=parity.accuracy_effects(switched),
+        causes=parity.causes(comparison, effects, switched),
     )

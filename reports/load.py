@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from harness.errors import ResultsError
 from harness.protocol import DIVISIONS
-from harness.results import DatasetFacts, Manifest, RunResult, TimingResults, read_record
+from harness.results import (
+    DatasetFacts,
+    EffectsRecord,
+    Manifest,
+    ParityRecord,
+    RunResult,
+    TimingResults,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Stored = TypeVar("Stored", ParityRecord, EffectsRecord)
 
 #: what `test.parquet` must hold for the report
 TEST_COLUMNS = ("example_id", "label", "text", "length", "oov", "truncated")
@@ -60,6 +70,38 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """The course of one training.
+
+    Attributes
+    ----------
+    probes
+        Probability of the positive class after so many updates: a row an example (by id), a column a recorded step.
+    course
+        One row an update: step (from 1), loss, gradient_norm.
+    """
+
+    probes: pd.DataFrame
+    course: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Twins and runs with a switched factor: held against the protocol's own runs, never counted among them.
+
+    Attributes
+    ----------
+    results
+        Run id to result, for those that went well.
+    probabilities
+        As in `Predicted`: a row a test example, a column a variant.
+    """
+
+    results: Mapping[str, RunResult]
+    probabilities: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Comparison(Predicted):
     """What one comparison left on disk, checked to belong together.
 
@@ -71,12 +113,20 @@ class Comparison(Predicted):
         Run id to result, for the runs that left one.
     timings
         What was timed, if anything.
+    variants, traces
+        Twins and switched runs, and the course of every traced run or twin, by run id.
+    stages, effects
+        Backends against the reference, stage by stage, and what each factor does to it.
     """
 
     manifest: Manifest
     facts: DatasetFacts
     results: Mapping[str, RunResult]
     timings: TimingResults
+    variants: Variants = field(default_factory=lambda: Variants({}, pd.DataFrame()))
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    stages: tuple[ParityRecord, ...] = ()
+    effects: tuple[EffectsRecord, ...] = ()
 
 
 def load(results_dir: Path) -> Comparison:
@@ -91,26 +141,32 @@ def load(results_dir: Path) -> Comparison:
     manifest = read_record(results_dir / "manifest.json", Manifest)
     facts = read_record(results_dir / "dataset.json", DatasetFacts)
     test = _test_table(results_dir / "test.parquet")
-    results = dict(_results(results_dir / "runs", manifest))
-    good = {run_id: result for run_id, result in results.items() if result.status == "ok"}
-    _same_inputs(good, facts)
-    probabilities = pd.DataFrame(
-        {run_id: _probabilities(results_dir / "runs" / run_id, result, test) for run_id, result in good.items()},
-        index=test.index,
-    )
+    runs = results_dir / "runs"
+    results = dict(_results(runs, manifest, manifest.runs))
+    good, variants = _good(results), _good(dict(_results(runs, manifest, manifest.variants)))
+    _same_inputs(good | variants, facts)
+    traced = {run_id: result for run_id, result in (good | variants).items() if result.trace is not None}
     return Comparison(
         manifest=manifest,
         facts=facts,
         test=test,
         runs=_runs(manifest, results),
         results=results,
-        probabilities=probabilities,
+        probabilities=_all_probabilities(runs, good, test),
         timings=_timings(results_dir / "timings.json", manifest),
+        variants=Variants(variants, _all_probabilities(runs, variants, test)),
+        traces={run_id: _trace(runs / run_id, result, test) for run_id, result in traced.items()},
+        stages=tuple(_parity(results_dir / "parity", manifest, ParityRecord)),
+        effects=tuple(_parity(results_dir / "parity", manifest, EffectsRecord)),
     )
 
 
-def _results(folder: Path, manifest: Manifest) -> Iterable[tuple[str, RunResult]]:
-    for run_id in manifest.runs:
+def _good(results: Mapping[str, RunResult]) -> dict[str, RunResult]:
+    return {run_id: result for run_id, result in results.items() if result.status == "ok"}
+
+
+def _results(folder: Path, manifest: Manifest, run_ids: Sequence[str]) -> Iterable[tuple[str, RunResult]]:
+    for run_id in run_ids:
         path = folder / run_id / "result.json"
         if not path.is_file():
             continue
@@ -184,6 +240,12 @@ def _test_table(path: Path) -> pd.DataFrame:
     return frame.set_index("example_id")
 
 
+def _all_probabilities(folder: Path, good: Mapping[str, RunResult], test: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {run_id: _probabilities(folder / run_id, result, test) for run_id, result in good.items()}, index=test.index
+    )
+
+
 def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArray[np.float32]:
     """Read a run's probabilities, after checking that its rows are the test examples one by one."""
     path = folder / "predictions.parquet"
@@ -242,3 +304,35 @@ def _timings(path: Path, manifest: Manifest) -> TimingResults:
         if manifest.timing_keys.get(f"{record.backend}/{record.model}") == record.key
     )
     return timings.model_copy(update={"records": kept})
+
+
+def _trace(folder: Path, result: RunResult, test: pd.DataFrame) -> Trace:
+    """Read the course of a training, after checking that its probes are the first test examples one by one."""
+    assert result.trace is not None
+    names = {f"step_{step}": step for step in result.trace.steps}
+    path = folder / "probes.parquet"
+    probes = _read_parquet(path, ("example_id", *names)).astype({"example_id": object}).set_index("example_id")
+    got = probes.index.tolist()
+    expected = test.index[: len(got)].tolist()
+    if got != expected:
+        raise ResultsError(
+            f"{path} does not hold the first test examples: {_difference(got, expected)}; hash of the ids "
+            f"{_hash(got)} against {_hash(expected)}. Probes are never joined by position."
+        )
+    if not ((probes >= 0) & (probes <= 1)).all(axis=None):
+        raise ResultsError(f"{path} holds values that are no probabilities.")
+    course = _read_parquet(folder / "trace.parquet", ("step", "loss", "gradient_norm"))
+    return Trace(
+        probes.rename(columns=names).astype(np.float64), course.astype({"loss": float, "gradient_norm": float})
+    )
+
+
+def _parity(folder: Path, manifest: Manifest, kind: type[Stored]) -> Iterable[Stored]:
+    """Read the records in parity/ that are of this comparison; effects and stages are told apart by their names."""
+    for name, key in manifest.parity_keys.items():
+        path = folder / f"{name}.json"
+        if name.startswith("effects-") != (kind is EffectsRecord) or not path.is_file():
+            continue
+        record = read_record(path, kind)
+        if record.key == key:
+            yield record

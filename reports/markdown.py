@@ -43,6 +43,16 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, digits - 1 - size)}f}"
 
 
+def scientific(value: float) -> str:
+    """Write a number of any size with two significant digits: 0.0000013 is ``1.3e-6``, 0.591 is ``0.59``."""
+    if not math.isfinite(value):
+        return "infinite" if math.isinf(value) else NONE
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return significant(value, 2)
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
 def count(value: float) -> str:
     """Write a whole number with thousands separated."""
     return NONE if math.isnan(value) else f"{int(value):,}"

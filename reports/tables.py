@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reports.accuracy import best
+from reports.divergence import HORIZON
 from reports.figures import named
 from reports.findings import Examples, Findings
 from reports.frames import each, grouped
@@ -24,10 +25,12 @@ from reports.markdown import (
     p_value,
     percent,
     plain_table,
+    scientific,
     significant,
     table,
     text,
 )
+from reports.parity import STAGE_WORDS, others, worst
 
 _TWO = decimals(2)
 _THREE = decimals(3)
@@ -468,6 +471,201 @@ def named_runs(rows: pd.DataFrame) -> str:
         + note(
             "Share of the examples that a model gets right; a probability of 0.5 or more says positive. The interval "
             "(Wilson) is over examples: what this one trained model could score on other examples like these."
+        )
+    )
+
+
+def divergence(findings: Findings) -> str:
+    """Differences in probability by step: matched pairs beside the twins of each backend."""
+    curves = findings.why.curves
+    wanted = curves[curves["step"].map(_is_round).astype(bool) | _is_last(curves)]
+    pairs = list(curves.loc[curves["kind"] == "matched", ["a", "b"]].drop_duplicates().itertuples(index=False))
+    rows, heads = [], {}
+    for (model, step), group in grouped(wanted.sort_values("step", kind="stable"), "model", "step"):
+        row: dict[str, Any] = {"model": model, "step": step}
+        for (kind, a, b), mine in grouped(group, "kind", "a", "b"):
+            who = f", {a} and {b}" if kind == "matched" and len(pairs) > 1 else "" if kind == "matched" else f", {a}"
+            for measure, value in (("max", mine["max"].max()), ("mean", mine["mean"].max())):
+                if kind == "matched" or measure == "max":
+                    name = f"{measure} {kind} {a} {b}"
+                    row[name] = value
+                    heads[name] = f"{kind}{who}: {'largest' if measure == 'max' else measure}"
+        rows.append(row)
+    order = {"matched": 0, "continuing": 1, "initial": 2}
+    keys = sorted(heads, key=lambda name: order[name.split()[1]])
+    frame = pd.DataFrame(rows).sort_values(
+        "model", key=lambda names: names.map(list(curves["model"].unique()).index), kind="stable"
+    )
+    columns = [text("model", "model"), number("step", "step", count)]
+    columns += [number(heads[key], key, scientific) for key in keys]
+    return (
+        table(frame, columns)
+        + "\n\n"
+        + note(
+            "Absolute difference in the probability of the positive class on the probes, after so many updates. "
+            "Matched: two backends, same weights and batches. Continuing twin: a backend's own run again, with noise "
+            "of the size of its own rounding after every update; initial twin: one weight moved by one unit in the "
+            f"last place before training; the largest over all twins. The horizon is where a twin passes {HORIZON:g}."
+        )
+    )
+
+
+def _is_round(step: int) -> bool:
+    """Whether a step is 1, 2 or 5 times a power of ten."""
+    return str(step).rstrip("0") in ("1", "2", "5")
+
+
+def _is_last(curves: pd.DataFrame) -> pd.Series:
+    last: pd.Series = curves["step"] == curves.groupby("model")["step"].transform("max")
+    return last
+
+
+def ends(findings: Findings) -> str:
+    """Show what became of pairs and twins at the end of training."""
+    rows = findings.why.ends
+    noisy = rows["noise_most"].notna().any()
+    columns = [
+        text("model", "model"),
+        Column("runs", ("kind", "a", "b", "number"), _pair_or_twin, right=False),
+        Column("accuracy, %", ("accuracy_a", "accuracy_b"), lambda a, b: f"{percent(a)}, {percent(b)}"),
+        Column("difference, points", ("accuracy_a", "accuracy_b"), lambda a, b: percent(b - a)),
+        number("disagree, %", "disagreement", percent),
+    ]
+    if noisy:
+        columns.append(Column("noise", ("noise_least", "noise_most"), _noise))
+    noise = (
+        " Noise: standard deviation of what was added to a weight after an update, least and most over the parameters."
+        if noisy
+        else ""
+    )
+    return (
+        table(rows, columns)
+        + "\n\n"
+        + note(
+            "At the end of training, on all test examples: accuracy of the first and of the second run (a twin is the "
+            f"second), and the share of the examples on which their predictions differ.{noise}"
+        )
+    )
+
+
+def _pair_or_twin(kind: str, a: str, b: str, twin: int) -> str:
+    return f"{escape(a)} and {escape(b)}, matched" if kind == "matched" else f"{escape(a)} and {kind} twin {twin}"
+
+
+def _noise(least: float, most: float) -> str:
+    return NONE if pd.isna(least) else f"{scientific(least)} to {scientific(most)}"
+
+
+def stages(findings: Findings) -> str:
+    """Hold matched models against the reference: a row a stage, a column a backend and model, the worst parameter."""
+    matched = worst(findings.why.stages[findings.why.stages["division"] == "matched"])
+    present = [stage for stage in STAGE_WORDS if (matched["stage"] == stage).any()]
+    places = list(dict.fromkeys(zip(matched["backend"], matched["model"], strict=True)))
+    shown = {
+        stage: {f"{backend}, {model}": NONE for backend, model in places} | {"stage": STAGE_WORDS[stage]}
+        for stage in present
+    }
+    for row in each(matched):
+        shown[row.stage][f"{row.backend}, {row.model}"] = _stage_cell(row)
+    columns = [text("stage", "stage")]
+    columns += [Column(f"{backend}, {model}", (f"{backend}, {model}",), str, right=False) for backend, model in places]
+    return (
+        table(pd.DataFrame(list(shown.values())), columns)
+        + "\n\n"
+        + note(
+            "Each backend's matched models against a float64 reference in NumPy, from the same weights on the same "
+            "batches: error / tolerance of the parameter that comes closest to its tolerance or is furthest beyond it. "
+            "✓ within tolerance, ✗ (bold) out of it. From the first failed stage on, the later ones follow from it."
+        )
+    )
+
+
+def _stage_cell(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    said = f"{escape(row.parameter)} {scientific(row.error)} / {scientific(row.tolerance)}"
+    return f"{said} ✓" if row.ok else f"**{said}** ✗"
+
+
+def every_stage(findings: Findings) -> str:
+    """Every parameter at every stage, matched and native."""
+    columns = [
+        text("backend", "backend"),
+        text("model", "model"),
+        text("division", "division"),
+        Column("stage", ("stage",), lambda stage: STAGE_WORDS[stage], right=False),
+        text("parameter", "parameter"),
+        number("largest error", "max_error", scientific),
+        number("relative error", "l2_error", scientific),
+        Column(
+            "tolerance",
+            ("tolerance", "measure"),
+            lambda allowed, measure: f"{scientific(allowed)} ({'largest' if measure == 'max' else 'relative'})",
+        ),
+        Column("within", ("ok",), lambda ok: "yes" if ok else "**no**", right=False),
+        text("note", "note"),
+    ]
+    return (
+        table(findings.why.stages, columns, padded=False)
+        + "\n\n"
+        + note(
+            "Largest: the largest absolute difference from the reference. Relative: norm of the difference over norm "
+            "of the reference. The tolerance is for the one that it names."
+        )
+    )
+
+
+def causes(rows: pd.DataFrame) -> str:
+    """Ranked causes of one pair of backends."""
+    measured = bool(rows["seeds"].max())
+    columns = [
+        text("model", "model"),
+        number("rank", "rank", count),
+        text("cause", "title"),
+        text("native in", "native_in"),
+        text("which has", "native"),
+        text("matched models have", "matched"),
+        number("mean difference", "mean", scientific),
+        number("largest", "max", scientific),
+        number("after step", "steps", count),
+    ]
+    if measured:
+        columns += [
+            number("accuracy, points", "difference", percent),
+            Column("95 % interval", ("low", "high"), interval(percent)),
+            number("seeds", "seeds", count),
+        ]
+    return table(rows, columns)
+
+
+def other_factors(findings: Findings) -> str:
+    """Factors that are native in neither of the backends, or in all."""
+    columns = [
+        text("model", "model"),
+        text("factor", "title"),
+        text("switched to", "values"),
+        Column("native in", ("native_in",), lambda names: escape(", ".join(names)) or "none", right=False),
+        number("mean difference", "mean", scientific),
+        number("largest", "max", scientific),
+        number("after step", "steps", count),
+    ]
+    return table(others(findings.why.effects, findings.why.causes), columns)
+
+
+def accuracy_effects(findings: Findings) -> str:
+    """Effect of each factor on accuracy, by backend."""
+    columns = [
+        text("model", "model"),
+        text("backend", "backend"),
+        text("factor", "title"),
+        number("accuracy, points", "difference", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        number("seeds", "seeds", count),
+    ]
+    return (
+        table(findings.why.accuracy, columns)
+        + "\n\n"
+        + note(
+            "Test accuracy of matched runs with this one factor switched, minus that of the matched runs of the same "
+            "seeds; mean over seeds, with the paired 95 % interval (Student's t), which needs at least two."
         )
     )
 

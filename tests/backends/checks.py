@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.backend import Backend, Model, find
 from harness.batches import Batches, epoch_order
 from harness.errors import CrosscheckError
+from harness.parity import switched
 from harness.protocol import Cell, Division, ModelSpec, TrainingSpec
 from harness.weights import initial_weights
 
@@ -208,6 +209,46 @@ def matched(backend: Backend) -> Arrays:
     return found
 
 
+#: what is switched -> values of the training spec; each is held against the reference
+SWITCHED: Mapping[str, Mapping[str, Any]] = {
+    "nothing": {},
+    "clipped": {"clipnorm": 0.05},
+    "epsilon after": {"factors.epsilon_place": "after"},
+    "duplicates apart": {"factors.duplicates": "apart"},
+    "duplicates apart, clipped": {"factors.duplicates": "apart", "clipnorm": 0.05},
+    "two biases": {"factors.biases": "two"},
+    "probabilities": {"factors.loss_form": "probabilities"},
+    "pad row frozen": {"factors.pad_row": "frozen"},
+}
+
+
+def factors(backend: Backend) -> Arrays:
+    """Three steps with each factor switched; states, logits and what an observed step tells."""
+    found: Arrays = {}
+    for cell in CELLS:
+        examples = Examples()
+        for what, values in SWITCHED.items():
+            training = switched(TRAINING, values)
+            weights = initial_weights(small(cell), 0, training.factors)
+            if what == "probabilities":  # so sure that clipping has something to clip
+                weights["dense_bias"] += 20
+            model = backend.create(small(cell), training, weights=weights, seed=0, device="cpu")
+            key = f"{cell}/{what}"
+            shown = model.forward(examples.tokens)
+            found[f"{key}/states"], found[f"{key}/logits"] = shown.states, shown.logits
+            steps = [model.observed_step(*examples.batch(start)) for start in (0, BATCH)]
+            model.train_step(*examples.batch(2 * BATCH))
+            found[f"{key}/steps"] = [(step.loss, step.gradient_norm, step.right) for step in steps]
+            put(found, f"{key}/3", model.get_weights())
+    native = backend.create(
+        small("lstm"), TRAINING.model_copy(update={"clipnorm": 1e-6}), weights=None, seed=0, device="cpu"
+    )
+    put(found, "native/before", native.get_weights())
+    native.train_step(*Examples().batch(0))
+    put(found, "native/after", native.get_weights())
+    return found
+
+
 def repeat(backend: Backend, seed: int) -> Arrays:
     """Train two epochs in both divisions: what must be the same bits in two processes with one seed."""
     found: Arrays = {}
@@ -253,7 +294,7 @@ def main() -> None:
     if what == "repeat":
         found = repeat(backend, seed)
     else:
-        found = {"contract": contract, "matched": matched}[what](backend)
+        found = {"contract": contract, "matched": matched, "factors": factors}[what](backend)
     found["imported_by_listing"] = imported_by_listing
     found["imported"] = [framework for framework in FRAMEWORKS if framework in sys.modules]
     plain = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}

@@ -15,8 +15,21 @@ import numpy as np
 import pytest
 
 from harness.backend import Backend, Capability, find, missing_distributions
-from harness.weights import PARAMETERS, canonical_shapes, check_weights, count_parameters
-from tests.backends.checks import CELLS, DIVISIONS, EXAMPLES, FRAMEWORKS, TRAINING, imdb, small
+from harness.parity import switched
+from harness.reference import ReferenceModel
+from harness.weights import PARAMETERS, canonical_shapes, check_weights, count_parameters, initial_weights
+from tests.backends.checks import (
+    BATCH,
+    CELLS,
+    DIVISIONS,
+    EXAMPLES,
+    FRAMEWORKS,
+    SWITCHED,
+    TRAINING,
+    Examples,
+    imdb,
+    small,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +82,7 @@ def weights(answer: Answer, prefix: str) -> dict[str, Any]:
 @each_backend
 def test_declares_what_it_is(backend: str) -> None:
     found = find(backend).load()
-    capabilities: set[Capability] = {"native", "matched", "gradients"}
+    capabilities: set[Capability] = {"native", "matched", "parity", "factors"}
     assert found.name == backend
     assert found.capabilities == capabilities
 
@@ -337,3 +350,57 @@ def test_an_epoch_takes_the_batches_as_they_come(ask: Ask, backend: str, cell: s
         np.testing.assert_array_equal(answer[f"{cell}/epoch/{name}"], answer[f"{cell}/20/{name}"], name)
     # Weighted by examples: the last batch is smaller and counts for less.
     assert answer[f"{cell}/stats"][0] == pytest.approx(answer[f"{cell}/weighted"], rel=1e-6)
+
+
+# --- factors and clipping -----------------------------------------------------------------------------------
+
+
+@each_backend
+@each_cell
+@pytest.mark.parametrize("what", list(SWITCHED))
+def test_a_switched_factor_does_what_it_does_in_the_reference(ask: Ask, backend: str, cell: str, what: str) -> None:
+    answer, key = ask(backend, "factors"), f"{cell}/{what}"
+    training = switched(TRAINING, SWITCHED[what])
+    drawn = initial_weights(small(cell), 0, training.factors)
+    if what == "probabilities":
+        drawn["dense_bias"] += 20
+    reference, examples = ReferenceModel(small(cell), training, drawn), Examples()
+    expected = reference.forward64(examples.tokens)
+    np.testing.assert_allclose(answer[f"{key}/states"], expected.states, atol=1e-6)
+    np.testing.assert_allclose(answer[f"{key}/logits"], expected.logits, rtol=1e-6, atol=1e-6)
+    for start, (loss, norm, right) in zip((0, BATCH), answer[f"{key}/steps"], strict=True):
+        tokens, labels = examples.batch(start)
+        assert right == ((reference.logits64(tokens) >= 0) == (labels >= 0.5)).sum()
+        expected_loss, expected_norm = reference.step64(tokens, labels)
+        assert loss == pytest.approx(expected_loss, rel=1e-5)
+        if not (what == "two biases" and backend.startswith("keras")):  # there the second bias isn't a variable
+            assert norm == pytest.approx(expected_norm, rel=1e-4)
+    reference.step64(*examples.batch(2 * BATCH))
+    moved = weights(answer, f"{key}/3")
+    for name, values in reference.weights.items():
+        # Relative to the largest move: a relu near its kink may differ in single entries.
+        size = np.abs(values - drawn[name]).max()
+        np.testing.assert_allclose(moved[name], values, atol=2e-6 + 1e-3 * size, err_msg=name)
+
+
+@each_cell
+def test_each_switch_changes_the_training(cell: str) -> None:
+    ends = {}
+    for what, values in SWITCHED.items():
+        training = switched(TRAINING, values)
+        model = ReferenceModel(small(cell), training, initial_weights(small(cell), 0, training.factors))
+        for start in (0, BATCH, 2 * BATCH):
+            model.step64(*Examples().batch(start))
+        ends[what] = np.concatenate([values.ravel() for values in model.weights.values()])
+    for what, end in ends.items():
+        if what not in ("nothing", "probabilities"):  # that one differs only where a model is sure
+            assert np.abs(end - ends["nothing"]).max() > 1e-4, what
+
+
+@each_backend
+def test_native_gradients_are_clipped_too(ask: Ask, backend: str) -> None:
+    answer = ask(backend, "factors")
+    before, after = weights(answer, "native/before"), weights(answer, "native/after")
+    # Adam's first step is the learning rate wherever the gradient is far above epsilon; clipped to 1e-6, none is far.
+    assert np.abs(after["kernel"] - before["kernel"]).max() > 0
+    assert np.abs(after["kernel"] - before["kernel"]).mean() < 0.9 * TRAINING.learning_rate

@@ -23,7 +23,8 @@ def test_looking_a_backend_up_imports_no_framework() -> None:
 
 
 def test_an_unknown_backend_lists_the_valid_ones() -> None:
-    with pytest.raises(UsageError, match=r"Unknown backend 'torch'; .*keras-tensorflow, pytorch, or module:Class"):
+    valid = "keras-tensorflow, pytorch, reference, or module:Class"
+    with pytest.raises(UsageError, match=rf"Unknown backend 'torch'; .*{valid}"):
         find("torch")
 
 

@@ -195,11 +195,11 @@ def test_both_forms_of_the_loss_agree_where_nothing_is_clipped(cell: str) -> Non
 def test_gradients_are_those_of_finite_differences(cell: str, seed: int, loss_form: str, n: int) -> None:
     model = model_of(cell, seed, loss_form=loss_form)
     batch = batch_of(seed + 1, n)
-    if cell == "relu":
-        # No kink within reach of the difference.
-        preactivations = model.forward64(batch[0]).preactivations
-        assert preactivations is not None
-        assume(np.abs(preactivations).min() > 1e-4)
+    start = model.forward64(batch[0])
+    # Surer models lose the digits of 1 - p that the difference is made of.
+    assume(np.abs(start.logits).max() < 5)
+    # No kink within reach of the difference.
+    assume(start.preactivations is None or np.abs(start.preactivations).min() > 1e-4)
     found = model.gradients64(*batch)
     step = 1e-6
     for name in PARAMETERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +14,25 @@ from harness.protocol import Architecture, DataSpec, Division, Protocol, RunSpec
 from harness.results import (
     DatasetFacts,
     Durations,
+    EffectRecord,
+    EffectsRecord,
     EpochRecord,
     ExampleFacts,
+    Explanation,
     Failure,
+    Kinks,
     LayerRecord,
     Manifest,
+    ParityRecord,
     RunResult,
     Scores,
     SplitFacts,
+    Stage,
+    StageRecord,
     TimingRecord,
     TimingResults,
+    TraceFacts,
+    read_record,
     write_json,
     write_run,
 )
@@ -343,4 +353,248 @@ def write_comparison(
     ).to_parquet(folder / "test.parquet", index=False)
     if timed:
         write_json(folder / "timings.json", timing_results(of, backends))
+    return folder
+
+
+# --- why they differ ----------------------------------------------------------------------------------------
+
+LAST = 1500
+STEPS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200, 300, 500, 700, 1000, LAST)
+PROBES = 16
+
+
+def grown(start: float, steps: float = 40.0) -> np.ndarray:
+    """Differences that grow exponentially from `start`, by a factor e in so many steps, and level off at 0.2."""
+    return np.asarray(np.minimum(0.2, start * np.exp(np.minimum(np.array(STEPS) / steps, 50))))
+
+
+def write_traced_run(folder: Path, spec: RunSpec, values: np.ndarray, noise: Mapping[str, float] | None = None) -> None:
+    """Write a run with its course; `values` are probabilities, (PROBES, steps)."""
+    own = probabilities(spec.division, spec.backend, spec.model.name, spec.seed)
+    twin_own = probabilities(spec.division, spec.backend, spec.model.name, 100 * spec.seed + spec.twin_number)
+    if spec.twin:
+        write_example_run(folder, spec, probabilities=(0.6 * own + 0.4 * twin_own).astype(np.float32))
+    else:
+        write_example_run(folder, spec)
+    run = folder / "runs" / spec.run_id
+    result = read_record(run / "result.json", RunResult)
+    facts = TraceFacts(steps=STEPS, noise=dict(noise or {}))
+    write_json(run / "result.json", result.model_copy(update={"trace": facts}))
+    columns = {f"step_{step}": values[:, place].astype(np.float32) for place, step in enumerate(STEPS)}
+    pd.DataFrame({"example_id": example_ids()[:PROBES], **columns}).to_parquet(run / "probes.parquet", index=False)
+    steps = np.arange(1, LAST + 1)
+    generator = np.random.default_rng(list(spec.run_id.encode()))
+    pd.DataFrame(
+        {
+            "step": steps,
+            "loss": 0.69 * np.exp(-steps / 900) + 0.02 * generator.exponential(size=LAST),
+            "gradient_norm": 0.3 + (steps % 97 == 0) * generator.exponential(20, size=LAST),
+        }
+    ).to_parquet(run / "trace.parquet", index=False)
+
+
+def write_traces(
+    folder: Path,
+    *,
+    backends: Sequence[str] = ("keras-tensorflow", "pytorch"),
+    models: Sequence[str] = ("rnn", "lstm"),
+    continuing: int = 3,
+    initial: int = 1,
+    matched: Mapping[str, np.ndarray] | None = None,
+    twins: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Trace the first matched run of each backend and model of a comparison, with twins.
+
+    Parameters
+    ----------
+    matched, twins
+        Model -> largest difference in probability at each of `STEPS`, of the second backend and of continuing twins.
+    """
+    manifest = read_record(folder / "manifest.json", Manifest)
+    generator = np.random.default_rng(11)
+    variants = []
+    for model in models:
+        start = generator.uniform(0.35, 0.65, (PROBES, len(STEPS)))
+        apart = (matched or {}).get(model, grown(2e-7))
+        for number, backend in enumerate(backends):
+            spec = spec_of(manifest.protocol, backend, "matched", model, 0)
+            own = start + number / max(1, len(backends) - 1) * _shared_out(apart)
+            write_traced_run(folder, spec, own)
+            for kind, how_many in (("continuing", continuing), ("initial", initial)):
+                for twin in range(1, how_many + 1):
+                    reach = (twins or {}).get(model, grown(2e-7)) * (1 + 0.2 * twin)
+                    gaps = reach if kind == "continuing" else grown(3e-9)
+                    noise = {"embedding": 2e-9, "kernel": 1.5e-8} if kind == "continuing" else None
+                    variant = spec.model_copy(update={"twin": kind, "twin_number": twin})
+                    write_traced_run(folder, variant, own - _shared_out(gaps), noise)
+                    variants.append(variant.run_id)
+    add_variants(folder, variants)
+
+
+def _shared_out(gaps: np.ndarray) -> np.ndarray:
+    """Give every probe its part of the largest difference, (PROBES, steps)."""
+    return np.linspace(1, 0.1, PROBES)[:, None] * gaps[None, :]
+
+
+def add_variants(folder: Path, run_ids: Sequence[str]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["variants"] += run_ids
+    manifest["keys"] |= {run_id: f"key of {run_id}" for run_id in run_ids}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def write_switched(
+    folder: Path, factor: str, *, seeds: Sequence[int], moved: int, backend: str = "pytorch", model: str = "lstm"
+) -> None:
+    """Write matched runs with one factor switched, which get `moved` more examples wrong, and one more a seed."""
+    manifest = read_record(folder / "manifest.json", Manifest)
+    run_ids = []
+    for seed in seeds:
+        spec = spec_of(manifest.protocol, backend, "matched", model, seed)
+        values = probabilities("matched", backend, model, seed).copy()
+        right = np.flatnonzero((values >= 0.5) == (labels() == 1))[: moved + seed]
+        values[right] = 1 - values[right]
+        variant = spec.model_copy(update={"variant": factor})
+        write_example_run(folder, variant, probabilities=values)
+        run_ids.append(variant.run_id)
+    add_variants(folder, run_ids)
+
+
+#: stage, parameter, tolerance, what it is for, error of a sound backend
+_STAGES: tuple[tuple[Stage, str, float, Literal["max", "l2"], float], ...] = (
+    ("encoding", "tokens", 0.0, "max", 0.0),
+    ("weights", "embedding", 0.0, "max", 0.0),
+    ("forward", "state", 1e-5, "l2", 3e-7),
+    ("forward", "logit", 1e-5, "l2", 4.1e-7),
+    ("loss", "loss", 1e-5, "l2", 1e-8),
+    ("gradients", "embedding", 1e-4, "l2", 8e-7),
+    ("gradients", "kernel", 1e-4, "l2", 1.3e-6),
+    ("update", "embedding", 1e-6, "max", 3e-8),
+    ("update", "kernel", 1e-6, "max", 2.5e-8),
+    ("steps_20", "embedding", 1e-5, "max", 8e-7),
+)
+
+
+def stage_records(errors: Mapping[tuple[str, str], float]) -> tuple[StageRecord, ...]:
+    """Give the stages of a backend that is sound but for `errors`: (stage, parameter) -> error."""
+    records = []
+    for stage, parameter, tolerance, measure, usual in _STAGES:
+        error = errors.get((stage, parameter), usual)
+        records.append(
+            StageRecord(
+                stage=stage,
+                parameter=parameter,
+                max_error=error,
+                l2_error=error,
+                measure=measure,
+                tolerance=tolerance,
+                ok=error <= tolerance,
+                note="row of the pad token | 0" if (stage, parameter) in errors else "",
+            )
+        )
+    return tuple(records)
+
+
+def write_stages(
+    folder: Path,
+    *,
+    backends: Sequence[str] = ("keras-tensorflow", "pytorch"),
+    models: Sequence[str] = ("rnn", "lstm"),
+    wrong: Mapping[tuple[str, str], Mapping[tuple[str, str], float]] | None = None,
+    native: bool = True,
+) -> None:
+    """Write stages of matched and native models; `wrong`: (backend, model) -> errors of the matched ones."""
+    names = {}
+    for backend in backends:
+        for model in models:
+            off = (wrong or {}).get((backend, model), {})
+            names[_parity_name(backend, model, "matched")] = ParityRecord(
+                key="parity",
+                backend=backend,
+                model=model,
+                division="matched",
+                stages=stage_records(off),
+                kinks=Kinks(compared=1_280_000, flipped=3, largest=3.5e-8) if model == "rnn" else None,
+                seconds=12.5,
+                peak_memory_bytes=310_000_000,
+            )
+            if native:
+                names[_parity_name(backend, model, "native")] = _native_record(backend, model)
+    for name, record in names.items():
+        write_json(folder / "parity" / f"{name}.json", record)
+    _add_parity_keys(folder, names)
+
+
+def _native_record(backend: str, model: str) -> ParityRecord:
+    keras = backend == "keras-tensorflow"
+    values = {"factors.duplicates": "apart"} if keras else {"epsilon": "1e-08", "factors.epsilon_place": "after"}
+    if not keras and model == "lstm":
+        values["factors.biases"] = "two"
+    return ParityRecord(
+        key="parity",
+        backend=backend,
+        model=model,
+        division="native",
+        stages=stage_records({("update", "embedding"): 5e-3, ("steps_20", "embedding"): 1.3e-2}),
+        explanation=Explanation(values=values, error=0.2, without=5000.0, declared=keras),
+        seconds=14.0,
+        peak_memory_bytes=320_000_000,
+    )
+
+
+def _parity_name(backend: str, model: str, division: str) -> str:
+    return f"{division}-{backend.replace(':', '.')}-{model}"
+
+
+def _add_parity_keys(folder: Path, names: Sequence[str] | Mapping[str, object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parity_keys"] |= dict.fromkeys(names, "parity")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def write_effects(
+    folder: Path, *, models: Sequence[str] = ("rnn", "lstm"), effects: Sequence[EffectRecord] | None = None
+) -> None:
+    """Write what each factor does to the reference."""
+    for model in models:
+        record = EffectsRecord(
+            key="parity", model=model, probes=PROBES, effects=tuple(effects or usual_effects()), seconds=30.0
+        )
+        write_json(folder / "parity" / f"effects-{model}.json", record)
+    _add_parity_keys(folder, [f"effects-{model}" for model in models])
+
+
+def effect(factor: str, values: Mapping[str, str], native_in: Sequence[str], mean: float) -> EffectRecord:
+    return EffectRecord(
+        factor=factor,
+        values=dict(values),
+        native_in=tuple(native_in),
+        steps=(1, 5, 20),
+        max_difference=(mean / 8, mean / 2, 2 * mean),
+        mean_difference=(mean / 20, mean / 3, mean),
+    )
+
+
+def usual_effects() -> list[EffectRecord]:
+    both = ("keras-tensorflow", "pytorch")
+    return [
+        effect("embedding_weights", {"factors.embedding_weights": "pytorch"}, ["pytorch"], 0.31),
+        effect("recurrent_bias", {"factors.recurrent_bias": "pytorch"}, ["pytorch"], 0.012),
+        effect("order", {"factors.order": "another"}, both, 0.04),
+        effect("epsilon", {"epsilon": "1e-08", "factors.epsilon_place": "after"}, ["pytorch"], 5.5e-4),
+        effect("duplicates", {"factors.duplicates": "apart"}, ["keras-tensorflow"], 2.1e-3),
+        effect("biases", {"factors.biases": "two"}, ["pytorch"], 4.7e-3),
+        effect("loss_form", {"factors.loss_form": "probabilities"}, [], 0.0),
+    ]
+
+
+def write_everything(folder: Path) -> Path:
+    """Write a comparison of which everything was recorded: the rnn is sound, the lstm's stages and trace are not."""
+    write_comparison(folder, timed=False)
+    write_traces(folder, matched={"lstm": grown(4e-5)})
+    write_stages(folder, wrong={("keras-tensorflow", "lstm"): {("update", "embedding"): 1.3e-2}})
+    write_effects(folder)
+    write_switched(folder, "embedding_weights", seeds=(0, 1), moved=4)
+    write_switched(folder, "embedding_weights", seeds=(0, 1), moved=6, backend="keras-tensorflow")
+    write_switched(folder, "biases", seeds=(0, 1), moved=9)
     return folder

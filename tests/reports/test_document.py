@@ -19,8 +19,8 @@ from tests.reports.rendering import kinds_of, tables_of, tokens_of
 
 FIGURES = {name: f"figures/{name}.svg" for name in ("accuracy", "lengths", "learning", "ratios")}
 
-SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Examples", "Data, protocol, models, choices", "Every run",
-            "Environment"]  # fmt: skip
+SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Why they differ", "Examples",
+            "Data, protocol, models, choices", "Every run", "Environment"]  # fmt: skip
 
 #: what a statistical test can't show
 NEVER = re.compile(

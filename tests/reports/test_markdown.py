@@ -21,6 +21,7 @@ from reports.markdown import (
     percent,
     plain,
     plain_table,
+    scientific,
     significant,
     table,
     text,
@@ -147,3 +148,12 @@ def test_a_terminal_gets_plain_text() -> None:
     shown = plain_table(frame, [text("name", "name"), number("value, %", "value", percent)])
     assert shown.splitlines()[-1].split() == ["1e5", "50.0"]
     assert "|" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.0, "0"), (1.26e-6, "1.3e-6"), (1e-6, "1e-6"), (9.96e-7, "1e-6"), (0.5912, "0.59"), (5000.0, "5,000"),
+     (1.3e7, "1.3e7"), (-2e-8, "-2e-8"), (float("inf"), "infinite"), (float("nan"), "-")],
+)  # fmt: skip
+def test_two_significant_digits_of_any_size(value: float, written: str) -> None:
+    assert scientific(value) == written

@@ -1,0 +1,76 @@
+"""The scripts in docs/findings run, and still find what the pages beside them say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "docs" / "findings"
+
+#: a row of the table of optimizers: name, three figures, verdict
+ROW = re.compile(r"^(\S.*?)\s+(\d\.\de[+-]\d+)\s+(\d\.\de[+-]\d+)\s+(\d\.\de[+-]\d+)\s+(same|differs)$", re.MULTILINE)
+
+#: a row of the table of clipping: setting, norm of the step as it is, dense and by NumPy
+CLIPPED = re.compile(r"^(\w*clip\w+=\d)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)$", re.MULTILINE)
+
+CHANGED = "this Keras does otherwise than the one that the page was written from"
+
+
+def run(script: str, backend: str) -> str:
+    pytest.importorskip("keras")
+    pytest.importorskip({"tensorflow": "tensorflow", "torch": "torch"}[backend])
+    process = subprocess.run(
+        [sys.executable, SCRIPTS / script],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.slow
+def test_shuffle_repeats_its_order_once_seeded_on_tensorflow() -> None:
+    output = run("keras_shuffle.py", "tensorflow")
+    assert "seed None: epochs differ" in output
+    assert "seed 0: every epoch alike" in output, CHANGED
+
+
+@pytest.mark.slow
+def test_repeated_tokens_on_tensorflow() -> None:
+    output = run("keras_duplicates.py", "tensorflow")
+    for updates in (1, 3):
+        assert f"verdict: Adam dense after {updates}: equals NumPy" in output
+        assert f"verdict: Adam as it is after {updates}: differs from NumPy" in output, CHANGED
+
+    rows = {name: (float(once), float(absent), verdict) for name, _, once, absent, verdict in ROW.findall(output)}
+    assert {name: row[2] for name, row in rows.items() if name in ("SGD", "Lion", "Adam", "RMSprop", "Adamax")} == {
+        "SGD": "same",
+        "Lion": "same",
+        "Adam": "differs",
+        "RMSprop": "differs",
+        "Adamax": "differs",
+    }, CHANGED
+    # Only repetition matters: nothing differs where each token stands once, nor in the rows that a batch leaves out.
+    assert max(max(once, absent) for once, absent, _ in rows.values()) < 1e-4
+
+    clipped = [(float(as_it_is), float(dense), float(numpy)) for _, as_it_is, dense, numpy in CLIPPED.findall(output)]
+    assert len(clipped) == 5
+    for as_it_is, dense, numpy in clipped:
+        assert dense == pytest.approx(numpy, abs=2e-3)
+        assert as_it_is > 1.2 * numpy, CHANGED
+
+
+@pytest.mark.slow
+def test_repeated_tokens_on_torch() -> None:
+    output = run("keras_duplicates.py", "torch")
+    assert output.count("equals NumPy") == 4
+    rows = ROW.findall(output)
+    assert len(rows) > 15
+    assert {verdict for *_, verdict in rows} == {"same"}

@@ -21,8 +21,9 @@ $(READY): pyproject.toml
 benchmark: $(READY)
 	$(BIN)/python -m pytest --benchmark $(ARGS)
 
+# A file stays on one process, since its tests share what a fixture has trained.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -292,9 +292,7 @@ class _PyTorchModel(Model):
         for tokens, labels in DataLoader(dataset, batch_size=batches.batch_size, shuffle=True, generator=self._shuffle):
             yield tokens.to(self._device), labels.to(self._device)
 
-    def _step(
-        self, tokens: _Tensor, labels: _Tensor, *, observed: bool = False
-    ) -> tuple[_Tensor, _Tensor, _Tensor]:
+    def _step(self, tokens: _Tensor, labels: _Tensor, *, observed: bool = False) -> tuple[_Tensor, _Tensor, _Tensor]:
         """One update; the loss, the logits and, if asked for, the norm of the gradients from before it."""
         embedded = self._embedding(tokens)
         apart = self._matched and self._training.factors.duplicates == "apart"

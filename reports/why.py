@@ -48,7 +48,7 @@ def why_they_differ(comparison: Comparison, findings: Findings, figures: Mapping
             f"Undecided: fewer than {ENOUGH_TWINS} continuing twins."
         )
     yield _what_was_recorded(comparison, why)
-    yield from _divergence(findings, figures)
+    yield from _divergence(comparison, findings, figures)
     yield from _stages(findings)
     yield from _causes(findings)
 
@@ -92,7 +92,7 @@ def _twins_in_words(horizons: pd.DataFrame) -> str:
     return f"Twins of each of them: {'; '.join(said)}."
 
 
-def _divergence(findings: Findings, figures: Mapping[str, str]) -> Blocks:
+def _divergence(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Blocks:
     why = findings.why
     if why.curves.empty:
         return
@@ -105,6 +105,11 @@ def _divergence(findings: Findings, figures: Mapping[str, str]) -> Blocks:
             "backend's own run, the largest of each stretch of steps. No difference at all is drawn at the lower edge."
         )
     yield _horizons_in_words(why)
+    if why.horizons["horizon"].notna().any() and not comparison.manifest.protocol.training.clipnorm:
+        yield (
+            'Beyond the horizon, single seeds and "the same seed in both frameworks" say nothing. What may tame it: '
+            "`--crosscheck-set training.clipnorm=1`, which clips gradients to a global norm."
+        )
     yield tables.divergence(findings)
     yield "At the end of training:"
     yield tables.ends(findings)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.results import RunResult, read_record
+from harness.results import STAGES, ParityRecord, RunResult, read_record
 
 TINY = {
     "data.train_examples": "400",
@@ -21,6 +21,8 @@ TINY = {
     "timing.min_rounds": "5",
     "timing.max_rounds": "5",
     "seeds.native": "1",  # starting a framework takes longer than training on so little
+    "parity.initial_twins": "0",
+    "parity.continuing_twins": "1",
 }
 
 
@@ -41,7 +43,8 @@ pytestmark = pytest.mark.slow
 def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> None:
     folder, _ = comparison
     found = {path.name: read_record(path / "result.json", RunResult) for path in (folder / "runs").iterdir()}
-    assert len(found) == 2 * 2 * 2
+    assert len(found) == 2 * 2 * 2 + 2 * 2
+    assert sum(run.spec.twin == "continuing" for run in found.values()) == 2 * 2
     for run in found.values():
         assert run.status == "ok"
         assert run.peak_memory_bytes is not None
@@ -50,7 +53,7 @@ def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> 
     trainable = {
         (run.spec.backend, run.spec.model.name): sum(layer.trainable for layer in run.layers)
         for run in found.values()
-        if run.spec.division == "matched"
+        if run.spec.division == "matched" and not run.spec.twin
     }
     # The embedding has the size of the full experiment, and so have the models.
     assert trainable == {
@@ -72,6 +75,52 @@ def test_matched_runs_of_the_two_frameworks_agree_within_rounding(comparison: tu
     # Thirteen steps: far before training amplifies the last bit.
     difference = (tables[0]["probability"] - tables[1]["probability"]).abs().max()
     assert 0 < difference < 1e-4
+
+
+def test_every_stage_of_both_frameworks_is_within_its_tolerance(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    found = [read_record(path, ParityRecord) for path in (folder / "parity").glob("matched-*.json")]
+    assert len(found) == 2 * 2
+    for record in found:
+        assert record.first_failed is None
+        assert [stage for stage in STAGES if any(one.stage == stage for one in record.stages)] == list(STAGES)
+
+
+def test_what_native_models_do_otherwise_is_what_their_backends_declare(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    found = [read_record(path, ParityRecord) for path in (folder / "parity").glob("native-*.json")]
+    assert len(found) == 2 * 2
+    for record in found:
+        assert record.first_failed is not None
+        assert record.first_failed.stage == "update"
+        assert record.explanation is not None
+        assert record.explanation.declared
+        assert record.explanation.error < 0.1 < 1 < record.explanation.without
+
+
+def test_the_report_ranks_the_causes(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    machine = json.loads((folder / "comparison.json").read_text())
+    causes = {cause["factor"] for cause in machine["causes"] if cause["model"] == "lstm"}
+    assert {"embedding_weights", "duplicates", "biases", "epsilon"} <= causes
+    assert [verdict["verdict"] for verdict in machine["verdicts"]] == ["undecided", "undecided"]  # one twin a backend
+    assert (folder / "figures" / "divergence.svg").is_file()
+
+
+def test_a_cause_that_is_switched_on_fails_its_stage_and_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--benchmark", "-k", "parity", "--crosscheck-backends=keras-tensorflow"]
+    for key, value in {**TINY, "training.factors.duplicates": "apart"}.items():
+        command += ["--crosscheck-set", f"{key}={value}"]
+    command += ["--crosscheck-models=lstm", "--crosscheck-divisions=matched"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    failed = re.findall(r"^FAILED \S*test_parity\[(\S+)\]", answer.stdout, re.MULTILINE)
+    assert failed == [f"keras-tensorflow-lstm-{stage}" for stage in ("update", "steps_5", "steps_20")]
+    assert re.search(
+        r"keras-tensorflow, lstm: update: embedding has a largest error of \S+, expected at most 1e-06\. "
+        r"The reference does the same with factors\.duplicates = apart\.",
+        answer.stdout,
+    )
 
 
 def test_the_summary_shows_accuracy_timing_and_the_report(comparison: tuple[Path, str]) -> None:

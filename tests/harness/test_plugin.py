@@ -190,7 +190,7 @@ def test_a_backend_that_fails_leaves_a_record_with_the_reason(
     pytester: pytest.Pytester, backend: str, reason: str
 ) -> None:
     result = pytester.runpytest_subprocess(
-        *arguments(f"tests.fakes:{backend}", sets=(*SMALL, "workers.stall_seconds=3")), "-k", "rnn and matched"
+        *arguments(f"tests.fakes:{backend}", sets=(*SMALL, "workers.stall_seconds=8")), "-k", "rnn and matched"
     )
     assert result.ret == 1
     assert re.search(reason, text(result)), text(result)

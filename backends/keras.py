@@ -34,6 +34,8 @@ _Untyped = Any
 
 #: rows predicted at once, to bound the memory
 _CHUNK = 512
+#: place of the recurrent bias among the variables
+_BIAS = PARAMETERS.index("bias")
 
 
 class _KerasModel(Model):
@@ -61,7 +63,7 @@ class _KerasModel(Model):
         )
         if weights is not None:
             self.set_weights(weights)
-            self._optimizer = _adam(training, self._net.layers[1].weights[2])
+            self._optimizer = _adam(training, self._net.trainable_variables[_BIAS])
             self._optimizer.build(self._net.trainable_variables)
         else:
             optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clipnorm or None)
@@ -254,7 +256,14 @@ class KerasTensorFlow(KerasBackend):
     name: ClassVar[str] = "keras-tensorflow"
     distributions: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
     below: ClassVar[str] = "tensorflow"
-    native_values: ClassVar[Mapping[str, object]] = {"factors.duplicates": "apart", "factors.order": "another"}
+
+    @classmethod
+    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
+        """Give what Keras on TensorFlow does by default."""
+        # Clipping multiplies the slices by a tensor, which sums the duplicates; but its norm is that of the parts,
+        # which no switch has (docs/findings/keras_duplicates.md).
+        duplicates = {} if training.clipnorm else {"factors.duplicates": "apart"}
+        return {**duplicates, "factors.order": "another"}
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -365,7 +374,9 @@ class _TensorFlowModel(_KerasModel):
             dense = [tf.convert_to_tensor(gradient) for gradient in found]
             if factors.pad_row == "frozen":
                 dense[0] *= tf.cast(tf.range(self._spec.vocabulary) > 0, tf.float32)[:, None]
-            norm = tf.linalg.global_norm(dense) if observed or clipnorm else tf.constant(0.0)
+            # A second bias has the gradient of the first.
+            counted = [*dense, dense[_BIAS]] if factors.biases == "two" else dense
+            norm = tf.linalg.global_norm(counted) if observed or clipnorm else tf.constant(0.0)
             scale = clipnorm / tf.maximum(norm, clipnorm) if clipnorm else 1.0
             if factors.duplicates == "apart":
                 rows = found[0]

@@ -39,16 +39,17 @@ class PyTorch(Backend):
     requirement: ClassVar[str] = "rnn-crosscheck[pytorch]"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "parity", "factors"})
 
-    native_values: ClassVar[Mapping[str, object]] = {
-        "epsilon": 1e-8,
-        "factors.epsilon_place": "after",
-        "factors.biases": "two",
-        "factors.embedding_weights": "pytorch",
-        "factors.recurrent_weights": "pytorch",
-        "factors.recurrent_bias": "pytorch",
-        "factors.dense_weights": "pytorch",
-        "factors.order": "another",
-    }
+    @classmethod
+    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
+        """Give the defaults of ``torch.optim.Adam`` and of the layers."""
+        drawn = ("embedding_weights", "recurrent_weights", "recurrent_bias", "dense_weights")
+        return {
+            "epsilon": 1e-8,
+            "factors.epsilon_place": "after",
+            "factors.biases": "two",
+            **{f"factors.{name}": "pytorch" for name in drawn},
+            "factors.order": "another",
+        }
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -319,7 +320,7 @@ class _PyTorchModel(Model):
 
         if self._matched or not self._training.clipnorm:
             # Not `clip_grad_norm_` for a matched model: it adds 1e-6 to the norm, which Keras doesn't.
-            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self._trainable])
+            norm = torch.stack([torch.linalg.vector_norm(parameter.grad) for parameter in self._trainable]).norm()
             if self._training.clipnorm:
                 scale = self._training.clipnorm / norm.clamp(min=self._training.clipnorm)
                 for parameter in self._trainable:

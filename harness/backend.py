@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from harness.batches import Batches
 from harness.errors import ContractError, CrosscheckError, UsageError
-from harness.protocol import ModelSpec, TrainingSpec
+from harness.protocol import ModelSpec, TrainingSpec, switched
 from harness.weights import Weights
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
@@ -131,8 +131,14 @@ class Backend(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     #: whether a comparison takes it when no backends are named
     by_default: ClassVar[bool] = True
-    #: values of the training spec (``epsilon``, ``factors.biases``) with which a matched model trains as a native one
-    native_values: ClassVar[Mapping[str, object]] = {}
+
+    @classmethod
+    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
+        """Values of the training spec, by dotted key, with which a matched model trains as a native one.
+
+        For example ``{"epsilon": 1e-8, "factors.biases": "two"}``; nothing for a backend that doesn't say.
+        """
+        return {}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
@@ -246,6 +252,14 @@ def check_contract(name: str, found: object) -> None:
     for attribute in _DECLARED:
         if not hasattr(found, attribute):
             raise ContractError(f"Backend {name!r}: {found.__name__} must declare {attribute!r}.")
+    values = found.native_values(TrainingSpec())
+    try:
+        switched(TrainingSpec(), values)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise ContractError(
+            f"Backend {name!r}: {found.__name__}.native_values must give values of the training spec by dotted key, "
+            f"such as {{'factors.biases': 'two'}}, got {values!r}."
+        ) from None
     missing = sorted(found.__abstractmethods__)
     if missing:
         raise ContractError(f"Backend {name!r}: {found.__name__} does not implement {', '.join(missing)}.")
@@ -299,7 +313,7 @@ def check_device(backend: Backend, device: str) -> None:
 
 
 def _methods(record: type) -> Iterator[tuple[str, Callable[..., object]]]:
-    for name in ("worker_environment", "setup", "devices", "create", "environment"):
+    for name in ("native_values", "worker_environment", "setup", "devices", "create", "environment"):
         yield name, getattr(record, name)
 
 

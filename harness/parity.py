@@ -22,10 +22,12 @@ from scipy.special import expit
 from harness.backend import Backend, Model
 from harness.batches import Batches, epoch_order
 from harness.datasets.selection import Selection
-from harness.protocol import Factors, RunSpec, TrainingSpec
+from harness.errors import ContractError
+from harness.protocol import Factors, RunSpec, TrainingSpec, switched
 from harness.reference import ReferenceModel
 from harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
-from harness.weights import PARAMETERS, Weights, initial_weights
+from harness.trace import relus_on
+from harness.weights import PARAMETERS, Weights, check_weights, initial_weights
 
 Batch = tuple[NDArray[np.int32], NDArray[np.float32]]
 Values = Mapping[str, Any]
@@ -74,18 +76,6 @@ class Found:
     explanation: Explanation | None
 
 
-def switched(training: TrainingSpec, values: Values) -> TrainingSpec:
-    """Give a training spec with some values replaced, by dotted key (``epsilon``, ``factors.biases``)."""
-    tree = training.model_dump()
-    for key, value in values.items():
-        *above, last = key.split(".")
-        below = tree
-        for part in above:
-            below = below[part]
-        below[last] = value
-    return TrainingSpec.model_validate(tree)
-
-
 def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callable[[str], None]) -> Found:
     """Go through the stages.
 
@@ -123,13 +113,21 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     stages += _forward(model, reference, [first, second])
     kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
     tell("gradients")
-    expected = reference.gradients64(*first)
-    stages += [_record("gradients", name, model.gradients(*first)[name], expected[name]) for name in PARAMETERS]
+    kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
+    on = relus_on(model, first[0]) if kinked else None
+    gradients, expected = model.gradients(*first), reference.gradients64(*first, on)
+    check_weights(gradients, spec.model, f"Backend {spec.backend!r}: gradients")
+    whole = float(np.sqrt(sum(np.square(values).sum() for values in expected.values())))
+    stages += [
+        # The head's bias has the mean of errors of both signs, which may cancel to almost nothing.
+        _record("gradients", name, gradients[name], expected[name], least=_CANCELLED * whole if name == _MEAN else 0)
+        for name in PARAMETERS
+    ]
     tell("update")
     loss = model.train_step(*first)
     before = reference.loss64(*first)
     stages.insert(-len(PARAMETERS), _record("loss", "mean loss", np.array([loss]), np.array([before])))
-    reference.step64(*first)
+    reference.step64(*first, on)
     stages += _weights("update", model.get_weights(), reference.weights, start)
 
     tell("steps")
@@ -137,13 +135,17 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     for_five, block = batches.singles[: _STEPS[1]], batches.block()
     # The same five updates one by one: fit_epoch doesn't let anybody look at the relus in between.
     model, reference = create(), ReferenceModel(spec.model, _plain(spec.training), start)
-    masks = [_step(model, reference, batch, kinks) for batch in for_five]
+    masks = []
+    for batch in for_five:
+        tell("steps")
+        masks.append(_step(model, reference, batch, kinks))
     if matched:
         model = create()
         model.fit_epoch(block)
     stages += _weights("steps_5", model.get_weights(), reference.weights, start)
     after_five = model.get_weights()
     for batch in batches.singles[_STEPS[1] :]:
+        tell("steps")
         _step(model, reference, batch, kinks)
     stages += _weights("steps_20", model.get_weights(), reference.weights, start)
 
@@ -151,8 +153,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     failed = {record.stage for record in stages if not record.ok}
     # Before the loss there is nothing that a switch could explain.
     if failed & {"loss", "gradients", "update", "steps_5"} and not failed & {"encoding", "weights", "forward"}:
-        tell("causes")
-        explanation = _explain(backend, spec, list(zip(for_five, masks, strict=True)), start, after_five)
+        explanation = _explain(backend, spec, list(zip(for_five, masks, strict=True)), start, after_five, tell)
     return Found(tuple(stages), kinks.counted() if kinks else None, explanation)
 
 
@@ -163,14 +164,13 @@ class _Steps:
     """The first batches of a training in the shared order: as single ones, and the first five as an epoch."""
 
     def __init__(self, spec: RunSpec, selection: Selection) -> None:
-        rows = selection.train.rows
-        order = epoch_order(spec.seed, 1, len(rows))
-        size = min(spec.training.batch_size, len(rows) // (_STEPS[2] + 1) or 1)
+        size = spec.training.batch_size
         self._split, self._spec, self._size = selection.train.split, spec, size
         # The fifth batch is smaller, as the last of an epoch may be.
-        cut = _FULL_BATCHES * size + min(_PARTIAL, size)
-        self._block = rows[order[:cut]]
-        rest = rows[order[cut : cut + (_STEPS[2] - _STEPS[1]) * size]]
+        cut = _FULL_BATCHES * size + min(_PARTIAL, max(1, size - 1))
+        # A small dataset comes round again.
+        rows = np.resize(_ordered(spec, selection), cut + (_STEPS[2] - _STEPS[1]) * size)
+        self._block, rest = rows[:cut], rows[cut:]
         self.singles: list[Batch] = [*self.block(), *self._batches(rest)]
 
     def block(self) -> Batches:
@@ -188,6 +188,12 @@ class _Steps:
         )
 
 
+def _ordered(spec: RunSpec, selection: Selection) -> NDArray[np.int64]:
+    """Rows of the training examples in the shared order of the first epoch."""
+    rows = selection.train.rows
+    return np.resize(rows[epoch_order(spec.seed, 1, len(rows))], max(len(rows), spec.training.batch_size))
+
+
 def _plain(training: TrainingSpec) -> TrainingSpec:
     """Give what the stages hold a model to: the protocol's training without any switched factor."""
     return training.model_copy(update={"factors": Factors()})
@@ -200,18 +206,19 @@ def _record(
     expected: NDArray[Any],
     *,
     scale: NDArray[Any] | None = None,
+    least: float = 0.0,
     note: str = "",
 ) -> StageRecord:
-    """Measure one quantity; the relative error is relative to `scale`, else to what was expected."""
+    """Measure one quantity; the relative error is relative to `scale`, else to what was expected, at least `least`."""
     measure, tolerance = TOLERANCES[stage]
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.asarray(found, np.float64) - expected
-        size = float(np.linalg.norm(np.asarray(expected if scale is None else scale, np.float64)))
+        size = max(float(np.linalg.norm(np.asarray(expected if scale is None else scale, np.float64))), least)
         largest = float(np.abs(error).max())
         norm = float(np.linalg.norm(error))
     relative = norm / size if size else (0.0 if norm == 0 else np.inf)
     # JSON has no infinity, and a value that isn't a number is as far off as can be.
-    largest, relative = (float(min(np.nan_to_num(value, nan=_FAR), _FAR)) for value in (largest, relative))
+    largest, relative = finite(largest), finite(relative)
     ok = (largest if measure == "max" else relative) <= tolerance
     return StageRecord(
         stage=stage,
@@ -225,7 +232,15 @@ def _record(
     )
 
 
+#: parameter whose gradient is a mean, and the share of the whole gradient that it is held against at least
+_MEAN, _CANCELLED = "dense_bias", 1e-2
+
 _FAR = 1e30
+
+
+def finite(value: float) -> float:
+    """Give a value that JSON can hold: what isn't a number, or too large, is as far off as can be."""
+    return float(min(np.nan_to_num(value, nan=_FAR), _FAR))
 
 
 def _weights(stage: Stage, found: Weights, expected: Mapping[str, NDArray[Any]], start: Weights) -> list[StageRecord]:
@@ -244,7 +259,7 @@ def _weights(stage: Stage, found: Weights, expected: Mapping[str, NDArray[Any]],
 
 def _encoding(spec: RunSpec, selection: Selection, batch: Batch) -> StageRecord:
     """Encode the first batch once more, one token at a time."""
-    rows = selection.train.rows[epoch_order(spec.seed, 1, len(selection.train.rows))[: len(batch[0])]]
+    rows = _ordered(spec, selection)[: len(batch[0])]
     split = selection.train.split
     expected = np.zeros_like(batch[0])
     for place, row in enumerate(rows.tolist()):
@@ -268,6 +283,13 @@ def _forward(model: Model, reference: ReferenceModel, batches: Sequence[Batch]) 
     compared: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
     for (tokens, _), expected in zip(shown, passes, strict=True):
         found = model.forward(tokens)
+        for name in ("states", "logits"):
+            got, want = getattr(found, name), getattr(expected, name)
+            if not isinstance(got, np.ndarray) or got.shape != want.shape:
+                shape = got.shape if isinstance(got, np.ndarray) else type(got).__name__
+                raise ContractError(
+                    f"{type(model).__name__}.forward must return {name} of the shape {want.shape}, got {shape}."
+                )
         compared.setdefault("recurrent states", []).append((found.states, expected.states))
         compared.setdefault("logits", []).append((found.logits, expected.logits))
         compared.setdefault("probabilities", []).append((model.predict(tokens), expit(expected.logits)))
@@ -291,7 +313,7 @@ class _Kinks:
     def counted(self) -> Kinks:
         flipped = np.concatenate(self._flipped)
         return Kinks(
-            compared=self._compared, flipped=len(flipped), largest=float(flipped.max()) if len(flipped) else 0.0
+            compared=self._compared, flipped=len(flipped), largest=finite(flipped.max()) if len(flipped) else 0.0
         )
 
 
@@ -303,7 +325,7 @@ def _step(model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks |
     """
     on = None
     if kinks is not None:
-        on = model.forward(batch[0]).states > 0
+        on = relus_on(model, batch[0])
         preactivations = reference.forward64(batch[0]).preactivations
         assert preactivations is not None
         kinks.add(on, preactivations)
@@ -321,13 +343,15 @@ def _explain(
     batches: Sequence[tuple[Batch, NDArray[np.bool_] | None]],
     start: Weights,
     found: Weights,
-) -> Explanation:
+    tell: Callable[[str], None],
+) -> Explanation | None:
     """Look for switches with which the reference moves the weights in five updates as the backend did.
 
     First what the backend declares of its native models, then the factors one by one, then in pairs.
     """
 
     def error(values: Values) -> float:
+        tell("causes")
         model = ReferenceModel(spec.model, switched(_plain(spec.training), values), start)
         for batch, on in batches:
             model.step64(*batch, on)
@@ -335,7 +359,9 @@ def _explain(
         return max(record.l2_error / record.tolerance for record in records)
 
     without = error({})
-    declared = _arithmetic(type(backend).native_values) if spec.division == "native" else {}
+    if without <= 1:
+        return None  # what failed did not move the weights
+    declared = _arithmetic(type(backend).native_values(spec.training)) if spec.division == "native" else {}
     candidates = [declared] if declared else []
     for size in (1, 2):
         candidates += [_merged(names) for names in combinations(_ARITHMETIC, size)]
@@ -357,8 +383,12 @@ def _explain(
 
 def _arithmetic(values: Values) -> dict[str, Any]:
     """Those of the values that say how a model computes, not what it starts from or in which order."""
-    known = {key for name in _ARITHMETIC for key in FACTORS[name]}
-    return {key: value for key, value in values.items() if key in known}
+    return {key: value for key, value in values.items() if key in arithmetic()}
+
+
+def arithmetic() -> frozenset[str]:
+    """Dotted keys of the training spec that a matched model has to honour itself."""
+    return frozenset(key for name in _ARITHMETIC for key in FACTORS[name])
 
 
 def _merged(names: Sequence[str]) -> dict[str, Any]:
@@ -401,16 +431,15 @@ def effects(
         )
         seen = []
         for step, batch in enumerate(islice(batches, EFFECT_STEPS[-1]), start=1):
+            tell("effects")
             model.step64(*batch)
             if step in EFFECT_STEPS:
                 seen.append(expit(model.logits64(tokens)))
         return seen
 
-    tell("matched")
     plain = course(spec.training)
     found = []
     for name, values in FACTORS.items():
-        tell(name)
         gaps = [np.abs(a - b) for a, b in zip(course(switched(spec.training, values)), plain, strict=True)]
         found.append(
             EffectRecord(
@@ -418,8 +447,8 @@ def effects(
                 values={key: str(value) for key, value in values.items()},
                 native_in=native_in(name, native_values),
                 steps=EFFECT_STEPS[: len(gaps)],
-                max_difference=tuple(float(gap.max()) for gap in gaps),
-                mean_difference=tuple(float(gap.mean()) for gap in gaps),
+                max_difference=tuple(finite(gap.max()) for gap in gaps),
+                mean_difference=tuple(finite(gap.mean()) for gap in gaps),
             )
         )
     return tuple(found)

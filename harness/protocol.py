@@ -153,6 +153,26 @@ class TrainingSpec(_Frozen):
     factors: Factors = Factors()
 
 
+def switched(training: TrainingSpec, values: Mapping[str, object]) -> TrainingSpec:
+    """Give a training spec with some values replaced, by dotted key (``epsilon``, ``factors.biases``).
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is no such key, or it can't have that value.
+    """
+    tree: dict[str, Any] = training.model_dump()
+    for key, value in values.items():
+        *above, last = key.split(".")
+        below = tree
+        for part in above:
+            below = below[part]
+        if last not in below:
+            raise KeyError(key)
+        below[last] = value
+    return TrainingSpec.model_validate(tree)
+
+
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
     BeforeValidator(_seeds),

@@ -106,9 +106,14 @@ class ReferenceModel(Model):
         """Mean loss of a batch: tokens (n, length), labels (n,)."""
         return self._loss(self.logits64(tokens), np.asarray(labels, np.float64))[0]
 
-    def gradients64(self, tokens: NDArray[np.int32], labels: NDArray[Any]) -> dict[str, Array]:
-        """Gradients of the mean loss in the canonical layout: summed over duplicates, not clipped."""
-        return self._backward(tokens, labels).gradients
+    def gradients64(
+        self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None
+    ) -> dict[str, Array]:
+        """Gradients of the mean loss in the canonical layout: summed over duplicates, not clipped.
+
+        `on` is as for `step64`.
+        """
+        return self._backward(tokens, labels, on).gradients
 
     def step64(
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None

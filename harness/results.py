@@ -174,6 +174,11 @@ class StageRecord(_Record):
     ok: bool
     note: str = ""
 
+    @property
+    def error(self) -> float:
+        """The error that the tolerance is for."""
+        return self.max_error if self.measure == "max" else self.l2_error
+
 
 class Kinks(_Record):
     """Relu units that are on in the backend and off in the reference, or the other way round."""
@@ -228,6 +233,7 @@ class EffectsRecord(_Record):
     key: str
     model: str
     probes: int
+    declared: Annotated[tuple[str, ...], Field(description="backends that say what their native models do")] = ()
     effects: tuple[EffectRecord, ...]
     seconds: float
 
@@ -405,5 +411,6 @@ def stored_key(folder: Path) -> str | None:
         content = json.loads((folder / "result.json").read_bytes())
     except (OSError, ValueError):
         return None
-    whole = content.get("status") == "ok" and (folder / "predictions.parquet").is_file()
+    files = ["predictions.parquet", *(("trace.parquet", "probes.parquet") if content.get("trace") else ())]
+    whole = content.get("status") == "ok" and all((folder / name).is_file() for name in files)
     return content["key"] if whole and content.get("format") == FORMAT else None

@@ -23,11 +23,11 @@ from typing import Any, Literal
 from typing import Protocol as Interface
 
 from harness.backend import Backend, Registered, find, missing_distributions, versions
-from harness.errors import CrosscheckError, UsageError
-from harness.parity import FACTORS, native_in, switched
+from harness.errors import CrosscheckError, ResultsError, UsageError
+from harness.parity import FACTORS, arithmetic, native_in
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
-from harness.protocol import Device, Division, Protocol, RunSpec
-from harness.results import Failure, RunResult, read_record, stored_key, write_run
+from harness.protocol import Device, Division, Factors, Protocol, RunSpec, switched
+from harness.results import EffectsRecord, Failure, ParityRecord, RunResult, read_record, stored_key, write_run
 
 #: changes when workers come to compute something else from the same spec
 WORKER_VERSION = "1"
@@ -147,6 +147,24 @@ def plan(
     return tuple(planned)
 
 
+def refuse_unknown_factors(protocol: Protocol, backends: Iterable[BackendInfo], divisions: Sequence[Division]) -> None:
+    """Refuse switched factors where a backend's matched models don't honour them.
+
+    Raises
+    ------
+    UsageError
+        What would be compared as equal would not be.
+    """
+    given, plain = protocol.training.factors.model_dump(), Factors().model_dump()
+    changed = [name for name in given if given[name] != plain[name] and f"factors.{name}" in arithmetic()]
+    without = [info.name for info in backends if "matched" in _can(info) and "factors" not in _can(info)]
+    if changed and without and "matched" in (divisions or protocol.divisions):
+        raise UsageError(
+            f"training.factors.{changed[0]} is switched, but the matched models of {' and '.join(without)} don't "
+            "honour it (they lack the capability 'factors'); leave the backend or the switch out."
+        )
+
+
 def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     """List the twins of the traced runs among `runs`."""
     planned = []
@@ -170,7 +188,7 @@ def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
         if run.spec.division != "matched" or "factors" not in _can(run.info):
             continue
         for factor, values in FACTORS.items():
-            if native_in(factor, {"": run.info.backend.native_values}):
+            if native_in(factor, {"": run.info.backend.native_values(run.spec.training)}):
                 training = switched(run.spec.training, values)
                 spec = run.spec.model_copy(update={"training": training, "probes": 0, "variant": factor})
                 planned.append(PlannedRun(spec, run.info, run_key(spec, run.info)))
@@ -218,11 +236,13 @@ def plan_checks(
         for (division, backend), spec in specs.items():
             info = next(info for info in able if info.name == backend)
             add(f"{division}-{backend.replace(':', '.')}-{model}", "parity", spec, info)
-        if specs and "matched" in divisions:
+        if specs:
             spec = next(iter(specs.values())).model_copy(
                 update={"backend": REFERENCE, "division": "matched", "device": "cpu"}
             )
-            native = {info.name: dict(info.backend.native_values) for info in able}
+            # Of those that aren't installed too: what they declare is known.
+            declared = {info.name: dict(info.backend.native_values(protocol.training)) for info in backends}
+            native = {name: values for name, values in declared.items() if values}
             add(f"effects-{model}", "effects", spec, look_up([REFERENCE])[0], native_values=native)
     return tuple(planned)
 
@@ -414,10 +434,11 @@ class LocalExecutor:
     def _check(self, check: PlannedCheck) -> Path:
         path = self._folder / "parity" / f"{check.name}.json"
         try:
-            if json.loads(path.read_bytes())["key"] == check.key:
+            kind: type[ParityRecord] | type[EffectsRecord] = ParityRecord if check.mode == "parity" else EffectsRecord
+            if read_record(path, kind).key == check.key:
                 self._tell(check.name, "end", status="ok", stored=True)
                 return path
-        except (OSError, ValueError, KeyError, TypeError):
+        except ResultsError:
             pass  # not there, or not whole: it is made anew
         request = {
             "mode": check.mode,

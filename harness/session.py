@@ -51,6 +51,7 @@ from harness.runner import (
     plan_checks,
     plan_factors,
     plan_twins,
+    refuse_unknown_factors,
 )
 from harness.timing import Stopwatch, merged, timing_key, timing_spec
 
@@ -118,6 +119,7 @@ class ComparisonSession:
         if (here := str(config.invocation_params.dir)) not in sys.path:
             sys.path.append(here)
         self.backends = self._chosen_backends()
+        refuse_unknown_factors(self.protocol, self.backends, self._divisions)
         self._diagnose = self._wanted_diagnosis()
         self._device = self._wanted_device()
         self.folder = (config.invocation_params.dir / self._option("output")).resolve()
@@ -309,7 +311,7 @@ class ComparisonSession:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out tests that nothing was asked of: pytest would show them as skipped."""
-        items[:] = [item for item in items if not (item.path == SUITE and item.name.endswith("[NOTSET]"))]
+        items[:] = [item for item in items if not (item.path == SUITE and _asks_nothing(item))]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the data as soon as it is known that something will be run."""
@@ -377,7 +379,10 @@ class ComparisonSession:
     def parity(self, name: str) -> ParityRecord | str:
         """Give the stages of one backend and model, or say why there are none."""
         path = self.check(name)
-        return path if isinstance(path, str) else read_record(path, ParityRecord)
+        try:
+            return path if isinstance(path, str) else read_record(path, ParityRecord)
+        except ResultsError as error:
+            return str(error)
 
     def check(self, name: str) -> Path | str:
         """Wait for the file of a check, or say why there is none."""
@@ -554,6 +559,12 @@ class ComparisonSession:
                 terminalreporter.write_line(line)
         terminalreporter.section("report")
         terminalreporter.write_line(str(self._summary.report))
+
+
+def _asks_nothing(item: pytest.Item) -> bool:
+    """Whether a test was made from an empty list of parameters; pytest gives it a value that stands for none."""
+    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return any(type(value).__name__ == "NotSetType" for value in given)
 
 
 def _commit(folder: Path) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.backend import EpochStats, Model, Step
 from harness.batches import Batches
-from harness.datasets.text import START
+from harness.errors import CrosscheckError
 from harness.protocol import RunSpec
 from harness.reference import ReferenceModel
 from harness.weights import Weights
@@ -35,12 +35,12 @@ def probe_steps(total: int) -> tuple[int, ...]:
 
 
 def initial_twin(weights: Weights, number: int) -> dict[str, NDArray[np.float32]]:
-    """Move one weight up by one unit in the last place: entry ``number - 1`` of the start token's embedding.
+    """Move one weight up by one unit in the last place: entry ``number - 1`` of the first row of the kernel.
 
-    Every example begins with that token or has lost it, so the weight is one that counts.
+    Every token of every example meets that weight, whatever the data.
     """
     moved = {name: values.copy() for name, values in weights.items()}
-    row = moved["embedding"][START]
+    row = moved["kernel"][0]
     place = (number - 1) % len(row)
     row[place] = np.nextafter(row[place], np.float32(np.inf))
     return moved
@@ -64,8 +64,11 @@ def calibrate(
     before = model.get_weights()
     steps = 0
     for tokens, labels in batches:
+        # A relu nearer to its kink than rounding reaches would make a whole step of Adam of it.
+        relu = reference.spec.cell == "rnn" and reference.spec.activation == "relu"
+        on = relus_on(model, tokens) if relu else None
         model.train_step(tokens, labels)
-        reference.step64(tokens, labels)
+        reference.step64(tokens, labels, on)
         steps += 1
     found = {}
     weights = model.get_weights()
@@ -73,7 +76,14 @@ def calibrate(
         moved = weights[name][part] != before[name][part]
         errors = (weights[name][part].astype(np.float64) - reference.weights[name][part])[moved]
         found[key] = float(np.sqrt(np.square(errors).mean() / steps)) if errors.size else 0.0
+        if not np.isfinite(found[key]):
+            raise CrosscheckError(f"Training diverged within its first {steps} updates, so no noise can be measured.")
     return found
+
+
+def relus_on(model: Model, tokens: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which units of a relu RNN are on, (n, length, units)."""
+    return model.forward(tokens).states > 0
 
 
 def _parts(weights: Weights) -> Iterator[tuple[str, str, tuple[EllipsisType, slice]]]:
@@ -157,7 +167,10 @@ class Trace:
         first = len(self._seen)
         sizes = []
         for tokens, labels in batches:
-            self._seen.append(model.observed_step(tokens, labels))
+            step = model.observed_step(tokens, labels)
+            if not np.isfinite(step.loss):
+                raise CrosscheckError(f"Training diverged: the loss of step {len(self._seen) + 1} is {step.loss}.")
+            self._seen.append(step)
             sizes.append(len(labels))
             batches.batch_done()
             begun = time.perf_counter()

@@ -367,7 +367,8 @@ def _effects(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     record = EffectsRecord(
         key=request["key"],
         model=spec.model.name,
-        probes=parity.EFFECT_PROBES,
+        probes=min(parity.EFFECT_PROBES, len(selection.test)),
+        declared=tuple(request["native_values"]),
         effects=effects,
         seconds=time.perf_counter() - begun,
     )

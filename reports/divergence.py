@@ -36,6 +36,9 @@ SATURATED = 1e-2
 #: continuing twins that a verdict takes
 ENOUGH_TWINS = 3
 
+#: recorded steps before twins are saturated that a verdict takes
+ENOUGH_STEPS = 3
+
 #: points of a course that are drawn
 _BINS = 150
 
@@ -127,7 +130,8 @@ def verdicts(comparison: Comparison, curves: pd.DataFrame, horizons: pd.DataFram
     """Judge each matched pair of backends that was traced, or of which a stage was recorded.
 
     A stage of either backend that is out of its tolerance makes the pair ``different``. Else fewer than
-    `ENOUGH_TWINS` continuing twins of the two (or no trace of both) leave it ``undecided``. Else it is ``equivalent``
+    `ENOUGH_TWINS` continuing twins of the two (or no trace of both, or twins that are saturated before `ENOUGH_STEPS`
+    recorded steps) leave it ``undecided``. Else it is ``equivalent``
     if it never leaves the band of those twins (`first_out`), and ``different`` if it does.
 
     Columns: model, a, b, verdict, twins (continuing, of both), horizon (the earlier of the two; NaN if none); backend,
@@ -171,9 +175,9 @@ def _judged(records: Sequence[ParityRecord], seen: tuple[list[int], Floats, Floa
         backend, record = failed
         return found | {
             "verdict": "different", "backend": backend, "stage": record.stage, "parameter": record.parameter,
-            "error": error_of(record), "tolerance": record.tolerance,
+            "error": record.error, "tolerance": record.tolerance,
         }  # fmt: skip
-    if not steps or len(twins) < ENOUGH_TWINS:
+    if not steps or len(twins) < ENOUGH_TWINS or _judgeable(twins) < ENOUGH_STEPS:
         return found
     out = first_out(steps, matched, twins)
     if out is None:
@@ -183,16 +187,16 @@ def _judged(records: Sequence[ParityRecord], seen: tuple[list[int], Floats, Floa
                     "parts_twins": twins[:, : place + 2].max()}  # fmt: skip
 
 
+def _judgeable(twins: Floats) -> int:
+    """Count the recorded steps at which something could still be told from the twins."""
+    return int((np.maximum.accumulate(twins.max(axis=0)) <= SATURATED).sum())
+
+
 def _first_failed(records: Sequence[ParityRecord]) -> tuple[str, StageRecord] | None:
     """Find the earliest stage that failed in any of the records, and in which backend."""
     failed = [(record.backend, record.first_failed) for record in records]
     known = [(backend, stage) for backend, stage in failed if stage is not None]
     return min(known, key=lambda one: STAGES.index(one[1].stage), default=None)
-
-
-def error_of(record: StageRecord) -> float:
-    """Give the error that a stage's tolerance is for."""
-    return record.max_error if record.measure == "max" else record.l2_error
 
 
 def _seen(curves: pd.DataFrame) -> tuple[list[int], Floats, Floats]:

@@ -328,11 +328,16 @@ def _trace(folder: Path, result: RunResult, test: pd.DataFrame) -> Trace:
 
 
 def _parity(folder: Path, manifest: Manifest, kind: type[Stored]) -> Iterable[Stored]:
-    """Read the records in parity/ that are of this comparison; effects and stages are told apart by their names."""
+    """Read the records in parity/ that are of this comparison; effects and stages are told apart by their names.
+
+    What is damaged or of another comparison is as good as absent: the next run makes it anew.
+    """
     for name, key in manifest.parity_keys.items():
-        path = folder / f"{name}.json"
-        if name.startswith("effects-") != (kind is EffectsRecord) or not path.is_file():
+        if name.startswith("effects-") != (kind is EffectsRecord):
             continue
-        record = read_record(path, kind)
+        try:
+            record = read_record(folder / f"{name}.json", kind)
+        except ResultsError:
+            continue
         if record.key == key:
             yield record

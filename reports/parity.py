@@ -12,7 +12,6 @@ import pandas as pd
 
 from harness.protocol import DIVISIONS, TrainingSpec
 from harness.results import STAGES, ParityRecord, StageRecord
-from reports.divergence import error_of
 from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import scientific
@@ -122,7 +121,7 @@ def stages(comparison: Comparison) -> pd.DataFrame:
         {
             **{name: getattr(record, name) for name in _PLACE},
             **stage.model_dump(),
-            "error": error_of(stage),
+            "error": stage.error,
             "ratio": _ratio(stage),
         }
         for record in _in_order(comparison)
@@ -148,7 +147,7 @@ def _in_order(comparison: Comparison) -> list[ParityRecord]:
 
 
 def _ratio(stage: StageRecord) -> float:
-    error = error_of(stage)
+    error = stage.error
     if stage.tolerance == 0:
         return 0.0 if error == 0 else np.inf
     return error / stage.tolerance
@@ -182,7 +181,7 @@ def records(comparison: Comparison) -> pd.DataFrame:
                 "largest": kinks.largest if kinks else np.nan,
                 "stage": failed.stage if failed else "",
                 "parameter": failed.parameter if failed else "",
-                "error": error_of(failed) if failed else np.nan,
+                "error": failed.error if failed else np.nan,
                 "tolerance": failed.tolerance if failed else np.nan,
                 "values": in_words(explanation.values) if explanation else "",
                 "explained": explanation.error if explanation else np.nan,
@@ -284,6 +283,8 @@ def accuracy_effects(switched: pd.DataFrame) -> pd.DataFrame:
 def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame) -> pd.DataFrame:
     """Rank, for each pair of backends and each model, the factors that are native in exactly one of the two.
 
+    Pairs are of backends that have native runs and declare what those do.
+
     Those whose effect on accuracy was measured come first, by its size; the others follow by the mean difference in
     probability that they alone bring to the reference's trajectory. Accuracy is that of the pair: the mean over the
     two backends of each seed, and then over seeds.
@@ -294,7 +295,9 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     """
     training = comparison.manifest.protocol.training
     rows: list[dict[str, Any]] = []
-    for a, b in combinations(comparison.manifest.backends, 2):
+    native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
+    declared = {backend for record in comparison.effects for backend in record.declared}
+    for a, b in combinations([name for name in comparison.manifest.backends if name in native & declared], 2):
         for _, mine in grouped(effects, "model"):
             found = [_cause(row, a, b, switched, training) for row in _native_in_one(mine, a, b)]
             found.sort(key=lambda row: (row["seeds"] == 0, -abs(row["difference"]) if row["seeds"] else -row["mean"]))

@@ -79,6 +79,8 @@ def again(comparison: Comparison, generator: np.random.Generator) -> pd.DataFram
 def training_times(comparison: Comparison) -> pd.DataFrame:
     """Give what the real runs took, one row a division x model x backend, as means over its runs.
 
+    Traced runs are left out where others are there: they read loss and gradient norm after every update.
+
     Columns: division, model, backend, runs, epoch_s, epoch_sd, first_step_s, start_s, predict_s, peak_bytes, jobs.
     """
     columns = ["division", "model", "backend", "runs", "epoch_s", "epoch_sd", "first_step_s", "start_s", "predict_s",
@@ -86,6 +88,7 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
     rows = []
     for keys, group in grouped(comparison.ok, "division", "model", "backend"):
         results = [comparison.results[run_id] for run_id in group.index]
+        results = [result for result in results if result.trace is None] or results
         epochs = pd.Series([epoch.seconds for result in results for epoch in result.history], dtype=float)
         durations = [result.durations for result in results if result.durations]
         parts = [

@@ -21,7 +21,7 @@ from backends.pytorch import PyTorch
 from harness import parity
 from harness.backend import EpochStats, Forward, Model
 from harness.batches import Batches
-from harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec
+from harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec, switched
 from harness.weights import Weights
 
 VOCABULARY, LENGTH, BATCH = 120, 30, 8
@@ -198,7 +198,7 @@ def _no_grad() -> Any:
 def _with_factors(**values: str) -> type[_Model]:
     class Faulty(_Model):
         def __init__(self, name: str, spec: ModelSpec, training: TrainingSpec, *arguments: Any) -> None:
-            super().__init__(name, spec, parity.switched(training, values), *arguments)
+            super().__init__(name, spec, switched(training, values), *arguments)
 
     return Faulty
 

@@ -38,8 +38,8 @@ def test_parity(crosscheck: ComparisonSession, check: str, stage: Stage) -> None
         pytest.fail(record, pytrace=False)
     beyond = [found for found in record.stages if found.stage == stage and not found.ok]
     if beyond:
-        worst = max(beyond, key=lambda found: found.l2_error)
-        size = worst.max_error if worst.measure == "max" else worst.l2_error
+        worst = max(beyond, key=lambda found: found.error / (found.tolerance or 1))
+        size = worst.error
         kind = "largest" if worst.measure == "max" else "relative"
         cause = ""
         if record.explanation is not None and record.explanation.values:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from harness.backend import Backend, Model, find
 from harness.batches import Batches, epoch_order
 from harness.errors import CrosscheckError
-from harness.parity import switched
-from harness.protocol import Cell, Division, ModelSpec, TrainingSpec
+from harness.protocol import Cell, Division, ModelSpec, TrainingSpec, switched
 from harness.weights import initial_weights
 
 CELLS: tuple[Cell, ...] = ("rnn", "lstm")
@@ -217,6 +216,7 @@ SWITCHED: Mapping[str, Mapping[str, Any]] = {
     "duplicates apart": {"factors.duplicates": "apart"},
     "duplicates apart, clipped": {"factors.duplicates": "apart", "clipnorm": 0.05},
     "two biases": {"factors.biases": "two"},
+    "two biases, clipped": {"factors.biases": "two", "clipnorm": 0.05},
     "probabilities": {"factors.loss_form": "probabilities"},
     "pad row frozen": {"factors.pad_row": "frozen"},
 }

@@ -7,6 +7,7 @@ import pytest
 from harness import backend
 from harness.backend import Registered, check_contract, find, missing_distributions, registered, versions
 from harness.errors import ContractError, UsageError
+from harness.protocol import TrainingSpec
 from tests import fakes
 
 
@@ -59,6 +60,21 @@ def test_undeclared_attributes_are_refused() -> None:
     undeclared = type("Undeclared", (backend.Backend,), {})
     with pytest.raises(ContractError, match="must declare 'name'"):
         check_contract("undeclared", undeclared)
+
+
+@pytest.mark.parametrize(
+    "values", [{"factor.biases": "two"}, {"factors.biases": "three"}, {"rate": 1}, {"epsilon": "x"}]
+)
+def test_native_values_that_the_training_spec_does_not_have_are_refused(values: dict[str, object]) -> None:
+    wrong = type("Wrong", (fakes.Steady,), {"native_values": classmethod(lambda cls, training: values)})
+    with pytest.raises(ContractError, match=r"native_values must give values of the training spec by dotted key"):
+        check_contract("wrong", wrong)
+
+
+def test_what_is_native_depends_on_clipping_in_keras_on_tensorflow() -> None:
+    keras = find("keras-tensorflow").load()
+    assert keras.native_values(TrainingSpec())["factors.duplicates"] == "apart"
+    assert "factors.duplicates" not in keras.native_values(TrainingSpec(clipnorm=1.0))
 
 
 def test_two_distributions_cannot_take_one_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,12 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
         (["--crosscheck-set", "training.epoch=1"], r"unknown key 'training\.epoch'.*epochs"),
         (["--crosscheck-set", "data.test_examples=1000000"], r"1000000|1,000,000"),
         (["--crosscheck-backends", "tests.fakes:Unfinished"], r"does not implement"),
+        (["--crosscheck-diagnose", "speed"], r"Unknown diagnosis 'speed'.*accuracy"),
+        (
+            ["--crosscheck-set", "training.factors.biases=two"],
+            r"training\.factors\.biases is switched, but the matched models of tests\.fakes:Steady and .* don't honour it",
+        ),
+        (["--crosscheck-set", "training.factors.biases=three"], r"training\.factors\.biases.*'one' or 'two'"),
         (["some_file.py"], r"--benchmark runs the comparison instead of test files, got 'some_file.py'"),
         (["-p", "no:benchmark"], r"needs the plugin pytest-benchmark"),
     ],
@@ -181,7 +187,7 @@ def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     ("backend", "reason"),
     [
         ("Raising", "RuntimeError: the gradient exploded"),
-        ("Hanging", "said nothing for 3 s"),
+        ("Hanging", "said nothing for 8 s"),
         ("Wide", r"predict must return float32 \(100,\), got float32 \(100, 1\)"),
         ("Unsure", r"predict must return probabilities in \[0, 1\], got values from nan"),
     ],

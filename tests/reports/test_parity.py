@@ -294,9 +294,15 @@ def test_whatever_was_traced_is_drawn_and_told(small: Path, arguments: Mapping[s
 
 def test_variants_are_in_no_other_table(tmp_path: Path, findings: Findings) -> None:
     plain = find(load(write_comparison(tmp_path, timed=False)))
-    for name in ("runs", "accuracy", "backends", "models", "curves", "lengths", "training", "pairs", "groups",
-                 "mistakes", "layers", "environment"):  # fmt: skip
+    for name in ("runs", "accuracy", "backends", "models", "curves", "lengths", "pairs", "groups", "mistakes",
+                 "layers", "environment"):  # fmt: skip
         pd.testing.assert_frame_equal(getattr(findings, name), getattr(plain, name))
+
+
+def test_traced_runs_are_left_out_of_the_training_times(tmp_path: Path, findings: Findings) -> None:
+    plain = find(load(write_comparison(tmp_path, timed=False))).training
+    left = (plain["runs"] - findings.training["runs"]).groupby(plain["division"]).unique().map(list).to_dict()
+    assert left == {"native": [0], "matched": [1]}  # the first matched seed is the traced one
 
 
 def test_what_has_another_key_is_of_another_comparison(small: Path) -> None:

@@ -23,7 +23,7 @@ benchmark: $(READY)
 
 # A file stays on one process, since its tests share what a fixture has trained.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

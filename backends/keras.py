@@ -200,7 +200,8 @@ def _adam(training: TrainingSpec, bias: _Untyped) -> _Untyped:
                 step = ops.cast(self.iterations + 1, variable.dtype)
                 self.epsilon = training.epsilon * ops.sqrt(1 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
             # Two biases with equal gradients and equal moments: their sum moves by twice the update.
-            twice = factors.biases == "two" and variable is bias
+            # Keras hands over its own variable, or on TensorFlow the one inside.
+            twice = factors.biases == "two" and (variable is bias or variable is bias.value)
             super().update_step(gradient, variable, learning_rate * 2 if twice else learning_rate)
 
     return Adam(training.learning_rate, training.beta_1, training.beta_2, training.epsilon)

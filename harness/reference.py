@@ -27,6 +27,9 @@ _CHUNK = 64
 
 #: probabilities are kept this far from 0 and 1 when the loss is of probabilities
 _CLIP = 1e-7
+#: the upper bound is what float32 makes of it, 1.2e-7 from 1: a rounding of the frameworks that is followed, since the
+#: loss there is 15.9 instead of 16.1
+_CLIP_ABOVE = float(np.float32(1 - _CLIP))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +229,7 @@ class ReferenceModel(Model):
         p = _sigmoid(logits)
         slope = (p - labels) / len(labels)
         if self.training.factors.loss_form == "probabilities":
-            kept = np.clip(p, _CLIP, 1 - _CLIP)
+            kept = np.clip(p, _CLIP, _CLIP_ABOVE)
             losses = -(labels * np.log(kept) + (1 - labels) * np.log1p(-kept))
             return float(losses.mean()), np.where(kept == p, slope, 0.0)
         # Each label has its own softplus: their difference from one another would cancel where the model is sure.
@@ -306,7 +309,7 @@ class ReferenceModel(Model):
         """Move the weights as Keras' Adam does (keras/src/optimizers/adam.py, ``update_step``)."""
         self._steps += 1
         spec, one, t = self.training, np.float32(1), np.float32(self._steps)
-        # The one rounding of the frameworks that is followed: these powers are float32 in every matched backend. In the
+        # A rounding of the frameworks that is followed: these powers are float32 in every matched backend. In the
         # first steps that moves 1 - beta_2**t by 5e-5 of itself, and would hide how little else is rounded.
         corrected_1, corrected_2 = one - np.float32(spec.beta_1) ** t, one - np.float32(spec.beta_2) ** t
         alpha = float(np.float32(spec.learning_rate) * np.sqrt(corrected_2) / corrected_1)

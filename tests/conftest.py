@@ -9,6 +9,15 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[1]
 
 
+#: files whose tests wait for frameworks to start; with several processes, these have to begin first
+_LONG = ("test_end_to_end.py", "test_findings.py", "test_frameworks.py", "test_plugin.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest in front; the order within a file stays."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
     """Encode into a cache of this session, never into the user's."""

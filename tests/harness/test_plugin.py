@@ -128,8 +128,8 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
         (["--crosscheck-backends", "tests.fakes:Unfinished"], r"does not implement"),
         (["--crosscheck-diagnose", "speed"], r"Unknown diagnosis 'speed'.*accuracy"),
         (
-            ["--crosscheck-set", "training.factors.biases=two"],
-            r"training\.factors\.biases is switched, but the matched models of tests\.fakes:Steady .*don't honour it",
+            ["--crosscheck-backends", "tests.fakes:Steady", "--crosscheck-set", "training.factors.biases=two"],
+            r"training\.factors\.biases is switched, but the matched models of tests\.fakes:Steady don't honour it",
         ),
         (["--crosscheck-set", "training.factors.biases=three"], r"training\.factors\.biases.*'one' or 'two'"),
         (["some_file.py"], r"--benchmark runs the comparison instead of test files, got 'some_file.py'"),

@@ -558,8 +558,9 @@ def write_effects(
     """Write what each factor does to the reference."""
     for model in models:
         record = EffectsRecord(
-            key="parity", model=model, probes=PROBES, effects=tuple(effects or usual_effects()), seconds=30.0
-        )
+            key="parity", model=model, probes=PROBES, declared=("keras-tensorflow", "pytorch"),
+            effects=tuple(effects or usual_effects()), seconds=30.0,
+        )  # fmt: skip
         write_json(folder / "parity" / f"effects-{model}.json", record)
     _add_parity_keys(folder, [f"effects-{model}" for model in models])
 

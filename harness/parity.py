@@ -17,14 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from harness.backend import Backend, Model
 from harness.batches import Batches, epoch_order
 from harness.datasets.selection import Selection
 from harness.errors import ContractError
 from harness.protocol import Factors, RunSpec, TrainingSpec, switched
-from harness.reference import ReferenceModel
+from harness.reference import ReferenceModel, sigmoid
 from harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
 from harness.trace import relus_on
 from harness.weights import PARAMETERS, Weights, check_weights, initial_weights
@@ -292,7 +291,7 @@ def _forward(model: Model, reference: ReferenceModel, batches: Sequence[Batch]) 
                 )
         compared.setdefault("recurrent states", []).append((found.states, expected.states))
         compared.setdefault("logits", []).append((found.logits, expected.logits))
-        compared.setdefault("probabilities", []).append((model.predict(tokens), expit(expected.logits)))
+        compared.setdefault("probabilities", []).append((model.predict(tokens), sigmoid(expected.logits)))
     return [
         _record("forward", name, *(np.concatenate([np.ravel(pair[side]) for pair in pairs]) for side in (0, 1)))
         for name, pairs in compared.items()
@@ -434,7 +433,7 @@ def effects(
             tell("effects")
             model.step64(*batch)
             if step in EFFECT_STEPS:
-                seen.append(expit(model.logits64(tokens)))
+                seen.append(sigmoid(model.logits64(tokens)))
         return seen
 
     plain = course(spec.training)

@@ -164,7 +164,7 @@ class ReferenceModel(Model):
     def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
         """Probability of the positive class, (n,), rounded to float32."""
         check_batch(_WHERE + "predict", self.spec, tokens)
-        return _sigmoid(self.logits64(tokens)).astype(np.float32)
+        return sigmoid(self.logits64(tokens)).astype(np.float32)
 
     def gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Weights:
         """Gradients of the mean loss, rounded to float32."""
@@ -226,7 +226,7 @@ class ReferenceModel(Model):
 
     def _loss(self, logits: Array, labels: Array) -> tuple[float, Array]:
         """Mean loss, and its derivative by each logit, (n,)."""
-        p = _sigmoid(logits)
+        p = sigmoid(logits)
         slope = (p - labels) / len(labels)
         if self.training.factors.loss_form == "probabilities":
             kept = np.clip(p, _CLIP, _CLIP_ABOVE)
@@ -384,7 +384,7 @@ def _lstm_step(gates: Array, before: Array, cell: Array, state: Array) -> None:
     """One step of time: activates gates (n, 4 * units) where they stand, writes cell and state (n, units)."""
     i, f, g, o = np.split(gates, 4, axis=1)
     for gate in (i, f, o):
-        _sigmoid(gate, out=gate)
+        sigmoid(gate, out=gate)
     np.tanh(g, out=g)
     np.multiply(f, before, out=cell)
     cell += i * g
@@ -406,7 +406,7 @@ def _lstm_step_back(
     cell_error *= f
 
 
-def _sigmoid(values: Array, out: Array | None = None) -> Array:
+def sigmoid(values: Array, out: Array | None = None) -> Array:
     """1 / (1 + exp(-x)), exact to rounding at both ends: where exp overflows, the quotient is 0 as it should be."""
     with np.errstate(over="ignore"):
         found = np.exp(np.negative(values, out=out), out=out)

@@ -25,4 +25,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
         patch.setenv("CROSSCHECK_CACHE", str(tmp_path_factory.mktemp("cache")))
         # Processes started by the tests find `tests.fakes`.
         patch.setenv("PYTHONPATH", str(ROOT))
+        # What they start is a session of its own: pytest-benchmark would take it for part of a distributed one.
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+            patch.delenv(name, raising=False)
         yield

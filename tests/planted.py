@@ -167,10 +167,14 @@ class _StaleOrder(_Model):
 
 class _StateCarriedOver(_Model):
     last: _Tensor = None
+    carried = 0
 
     def forward(self, tokens: NDArray[np.int32]) -> Forward:
         import torch
 
+        if self.carried != len(tokens):  # a state of another batch size can't be carried
+            self.last = None
+        self.carried = len(tokens)
         with torch.inference_mode():
             states, self.last = self._recurrent(self._embedding(self._tensor(tokens)), self.last)
             logits = self._dense(states[:, -1]).squeeze(-1)

@@ -206,7 +206,6 @@ def _record(
     *,
     scale: NDArray[Any] | None = None,
     least: float = 0.0,
-    note: str = "",
 ) -> StageRecord:
     """Measure one quantity; the relative error is relative to `scale`, else to what was expected, at least `least`."""
     measure, tolerance = TOLERANCES[stage]
@@ -227,7 +226,6 @@ def _record(
         measure=measure,
         tolerance=tolerance,
         ok=ok,
-        note=note,
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from typing import Protocol as Interface
@@ -255,6 +256,7 @@ def _can(info: BackendInfo) -> frozenset[str]:
     return frozenset(info.backend.capabilities)
 
 
+@cache
 def _source(*names: str) -> str:
     """Digest of modules of the harness; comments and layout don't count."""
     digest = hashlib.sha256()

@@ -7,7 +7,7 @@ at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ MARKERS = (
     "parity: compares stages with the reference, or measures what a factor does",
     "twin: trains a twin of a matched run",
     "factor: trains a matched run with one factor switched",
+    "trained: uses the trained weights of the runs (with --benchmark)",
 )
 
 
@@ -86,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "folder that has none, or with `pytest` instead of `python -m pytest`."
         )
     try:
-        session = ComparisonSession(config, report=_report)
+        session = ComparisonSession(config, report=_report, choose=_choose)
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
     # A run takes as long as it takes; the suite says so to pytest-timeout, which need not be there.
@@ -101,3 +102,10 @@ def _report(folder: Path) -> Summary:
 
     built = build(folder)
     return Summary(tables=built.summary, report=built.report)
+
+
+def _choose(folder: Path) -> Mapping[str, Sequence[str]]:
+    """Choose the examples whose words are left out: those that the report shows, by run."""
+    from reports.examples import to_read
+
+    return to_read(folder)

@@ -120,7 +120,7 @@ class RichDisplay:
     width
         Columns of the terminal.
     runs
-        Planned runs by id.
+        Planned runs and checks by name; more of them may come in.
     """
 
     def __init__(self, write: Callable[[str], None], width: int, runs: Mapping[str, Planned]) -> None:
@@ -158,6 +158,7 @@ class RichDisplay:
     def show(self, progress: Progress) -> None:
         """Move the bars."""
         run_id, content = progress.run_id, progress.content
+        self._bars.update(self._all, total=len(self._runs))
         epochs = self._runs[run_id].spec.training.epochs
         if progress.event == "start":
             self._since[run_id] = time.monotonic()

@@ -8,9 +8,13 @@ Layout of a comparison's folder::
       test.parquet                   example_id, label, text, length, oov (share), truncated
       runs/<run id>/result.json      RunResult
       runs/<run id>/predictions.parquet
+      runs/<run id>/weights.npz      what the run was trained to, in the canonical layout; not of twins and variants
       runs/<run id>/trace.parquet, probes.parquet      of a traced run (TraceFacts)
       parity/<division>-<backend>-<model>.json         ParityRecord
       parity/effects-<model>.json                      EffectsRecord
+      transplants/<backend>.json                       TransplantsRecord: trained weights of all, in this backend
+      occlusions/<backend>.json                        OcclusionsRecord; whole when this file is there
+      occlusions/<backend>.parquet, <backend>.words.parquet    what it describes
       timings.json                   TimingResults
       comparison.json  report.md  figures/     written by `reports`
       logs/<run id>.log              what the worker printed
@@ -23,6 +27,8 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import ResultsError
 from harness.protocol import Operation, Protocol, RunSpec
+from harness.weights import PARAMETERS, Weights
 
 FORMAT = 1
 
@@ -41,6 +48,9 @@ Status = Literal["ok", "failed", "unavailable"]
 
 Stage = Literal["encoding", "weights", "forward", "loss", "gradients", "update", "steps_5", "steps_20"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+#: largest difference in probability that the same weights may make in two backends
+TRANSPLANT_TOLERANCE = 1e-5
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -238,6 +248,49 @@ class EffectsRecord(_Record):
     seconds: float
 
 
+class TransplantRecord(_Record):
+    """Trained weights of one run, predicted with in another backend, against what the run itself predicted."""
+
+    source: Annotated[str, Field(description="run id")]
+    backend: Annotated[str, Field(description="of the source")]
+    model: str
+    division: str
+    seed: int
+    examples: int
+    max_difference: Annotated[float, Field(description="in probability")]
+    mean_difference: float
+    changed: Annotated[int, Field(description="predictions at threshold 0.5 that differ")]
+
+
+class TransplantsRecord(_Record):
+    """Trained weights of every backend, its own among them, in one backend."""
+
+    format: int = FORMAT
+    key: str
+    keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    backend: Annotated[str, Field(description="the target")]
+    transplants: tuple[TransplantRecord, ...]
+    left_out: Annotated[dict[str, str], Field(description="run id -> why its weights weren't taken")] = {}
+    seconds: float
+
+
+class OcclusionsRecord(_Record):
+    """What one backend's runs say to their examples when tokens are left out.
+
+    Beside it, ``<backend>.parquet``: run_id, example_id, window (int8: tokens left out, 0 for none), position (int32:
+    the first of them among the words that the models see, from 0; -1 for none), probability (float32). And
+    ``<backend>.words.parquet``: example_id, position, word, oov (bool: the models don't know it).
+    """
+
+    format: int = FORMAT
+    key: str
+    keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    backend: str
+    runs: Annotated[dict[str, tuple[str, ...]], Field(description="run id -> ids of its examples")]
+    left_out: Annotated[dict[str, str], Field(description="run id -> why it isn't among the runs")] = {}
+    seconds: float
+
+
 class SplitFacts(_Record):
     """Figures of one split as the protocol uses it."""
 
@@ -381,11 +434,12 @@ def write_run(
     example_ids: list[str] | None = None,
     labels: NDArray[np.int8] | None = None,
     probabilities: NDArray[np.float32] | None = None,
+    weights: Weights | None = None,
     beside: Callable[[Path], None] | None = None,
 ) -> None:
     """Write ``result.json`` and, for a run that went well, ``predictions.parquet`` into `folder`.
 
-    `beside` writes what else there is into the folder that it is given.
+    `weights` are kept beside them, if given. `beside` writes what else there is into the folder that it is given.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -400,9 +454,53 @@ def write_run(
                 }
             )
             pq.write_table(table, scratch / "predictions.parquet")
+        if weights is not None:
+            np.savez(scratch / WEIGHTS, **weights)  # type: ignore[arg-type]  # names of parameters aren't its options
         if beside is not None:
             beside(scratch)
         write_json(scratch / "result.json", result)
+
+
+#: the file of a run that holds what it was trained to
+WEIGHTS = "weights.npz"
+
+
+def keeps_weights(spec: RunSpec) -> bool:
+    """Whether a run leaves its trained weights: one of the protocol's own does, a twin or a variant doesn't."""
+    return not spec.twin and not spec.variant
+
+
+def read_weights(path: Path) -> Weights:
+    """Read the trained weights of a run, in the canonical layout; shapes are the model's to check.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing or damaged, or isn't one of weights.
+    """
+    try:
+        # Not np.load, which takes a file of one array as well.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            if sorted(archive.files) != sorted(PARAMETERS):
+                raise ResultsError(
+                    f"{path} doesn't hold the weights of a run: expected {', '.join(PARAMETERS)}, got "
+                    f"{', '.join(archive.files) or 'nothing'}."
+                )
+            weights = {name: np.ascontiguousarray(archive[name]) for name in PARAMETERS}
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {path}; the run kept no weights.") from None
+    # What is raised for a file that is no archive, was cut off or changed, or holds Python objects.
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ResultsError(f"{path} is damaged: {str(error) or type(error).__name__}.") from None
+    for name, values in weights.items():
+        if values.dtype != np.float32:
+            raise ResultsError(f"{path} doesn't hold the weights of a run: {name} is {values.dtype}, expected float32.")
+    return weights
+
+
+def occlusion_tables(record: Path) -> tuple[Path, Path]:
+    """Where the probabilities and the words lie that an `OcclusionsRecord` describes."""
+    return record.with_suffix(".parquet"), record.with_suffix(".words.parquet")
 
 
 def stored_key(folder: Path) -> str | None:

@@ -14,6 +14,7 @@ import os
 import queue
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +29,19 @@ from harness.errors import CrosscheckError, ResultsError, UsageError
 from harness.parity import FACTORS, arithmetic, native_in
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
 from harness.protocol import Device, Division, Factors, Protocol, RunSpec, switched
-from harness.results import EffectsRecord, Failure, ParityRecord, RunResult, read_record, stored_key, write_run
+from harness.results import (
+    WEIGHTS,
+    EffectsRecord,
+    Failure,
+    OcclusionsRecord,
+    ParityRecord,
+    RunResult,
+    TransplantsRecord,
+    occlusion_tables,
+    read_record,
+    stored_key,
+    write_run,
+)
 
 #: changes when workers come to compute something else from the same spec
 WORKER_VERSION = "1"
@@ -61,12 +74,12 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class PlannedCheck:
-    """Something that is computed once for a backend and model, beside the runs: stages, or effects of factors.
+    """Something that is computed beside the runs: stages, effects of factors, or what trained weights predict.
 
     Attributes
     ----------
     name
-        Of the file in ``parity/``, and of the log.
+        Of the check, as it is shown, and of its log.
     mode
         Of the worker.
     extra
@@ -74,11 +87,35 @@ class PlannedCheck:
     """
 
     name: str
-    mode: Literal["parity", "effects"]
+    mode: Literal["parity", "effects", "transplant", "occlude"]
     spec: RunSpec
     info: BackendInfo
     key: str
     extra: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Place of its record in the folder of the comparison."""
+        folder = {"transplant": "transplants", "occlude": "occlusions"}.get(self.mode, "parity")
+        return f"{folder}/{self.name.removeprefix(f'{folder}-')}.json"
+
+    def stored(self, folder: Path) -> bool:
+        """Whether its record is on disk under its key, with all that belongs to it."""
+        path = folder / self.path
+        try:
+            return read_record(path, _RECORDS[self.mode]).key == self.key and (
+                self.mode != "occlude" or all(table.is_file() for table in occlusion_tables(path))
+            )
+        except ResultsError:
+            return False  # not there, or not whole: it is made anew
+
+
+_RECORDS: Mapping[str, type[ParityRecord] | type[EffectsRecord] | type[TransplantsRecord] | type[OcclusionsRecord]] = {
+    "parity": ParityRecord,
+    "effects": EffectsRecord,
+    "transplant": TransplantsRecord,
+    "occlude": OcclusionsRecord,
+}
 
 
 @dataclass(frozen=True)
@@ -246,6 +283,102 @@ def plan_checks(
             native = {name: values for name, values in declared.items() if values}
             add(f"effects-{model}", "effects", spec, look_up([REFERENCE])[0], native_values=native)
     return tuple(planned)
+
+
+def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo) -> PlannedCheck | None:
+    """Plan to predict with the trained weights of `runs` in one backend, or None if no run has ended well.
+
+    Of each backend, model and division, the first seed with a result that kept its weights is taken; those before it
+    that kept none are named.
+
+    Parameters
+    ----------
+    folder
+        Of the comparison.
+    runs
+        The protocol's own, in order.
+    info
+        The backend that takes the weights; its capabilities have ``matched``.
+    """
+    groups: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.spec.backend, run.spec.model.name, run.spec.division].append(run)
+    taken: list[PlannedRun] = []
+    without: list[PlannedRun] = []
+    for group in groups.values():
+        ended = [run for run in group if stored_key(folder / "runs" / run.run_id) == run.key]
+        first = next((number for number, run in enumerate(ended) if _weights(folder, run)), len(ended))
+        without += ended[:first]
+        taken += ended[first : first + 1]
+    return _plan_trained("transplants", "transplant", folder, taken, without, info)
+
+
+def plan_occlusions(
+    folder: Path, runs: Iterable[PlannedRun], info: BackendInfo, chosen: Mapping[str, Sequence[str]]
+) -> PlannedCheck | None:
+    """Plan to leave words out of chosen examples of one backend's runs, or None if none was chosen.
+
+    Parameters
+    ----------
+    folder, runs, info
+        As for `plan_transplants`; only the backend's own runs that ended well are taken.
+    chosen
+        Run id -> ids of test examples.
+    """
+    listed = [
+        run
+        for run in runs
+        if run.spec.backend == info.name
+        and chosen.get(run.run_id)
+        and stored_key(folder / "runs" / run.run_id) == run.key
+    ]
+    taken = [run for run in listed if _weights(folder, run)]
+    without = [run for run in listed if not _weights(folder, run)]
+    examples = {run.run_id: list(chosen[run.run_id]) for run in taken}
+    return _plan_trained("occlusions", "occlude", folder, taken, without, info, examples=examples)
+
+
+def _weights(folder: Path, run: PlannedRun) -> bool:
+    return (folder / "runs" / run.run_id / WEIGHTS).is_file()
+
+
+def _plan_trained(
+    prefix: str,
+    mode: Literal["transplant", "occlude"],
+    folder: Path,
+    taken: Sequence[PlannedRun],
+    without: Sequence[PlannedRun],
+    info: BackendInfo,
+    **extra: Any,  # noqa: ANN401 - plain values
+) -> PlannedCheck | None:
+    if not taken and not without:
+        return None
+    reason = "The run was made before weights were kept; delete its folder to have it trained again."
+    extra |= {
+        "sources": {run.run_id: run.key for run in taken},
+        "left_out": {run.run_id: reason for run in without},
+        "keys": {run.run_id: run.key for run in (*taken, *without)},
+    }
+    # A run that was deleted and trained again has the same key, and need not have the same weights.
+    finished = {
+        run.run_id: read_record(folder / "runs" / run.run_id / "result.json", RunResult).finished for run in taken
+    }
+    content = {
+        "mode": mode,
+        "versions": dict(info.versions),
+        "source": _source("worker.py", "occlusion.py"),
+        "finished": finished,
+        **extra,
+    }
+    spec = (*taken, *without)[0].spec.model_copy(update={"backend": info.name})
+    return PlannedCheck(
+        name=f"{prefix}-{info.name.replace(':', '.')}",
+        mode=mode,
+        spec=spec,
+        info=info,
+        key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        extra={**extra, "folder": str(folder)},
+    )
 
 
 #: the backend that needs no framework, which the factors are switched in
@@ -434,14 +567,10 @@ class LocalExecutor:
         return result
 
     def _check(self, check: PlannedCheck) -> Path:
-        path = self._folder / "parity" / f"{check.name}.json"
-        try:
-            kind: type[ParityRecord] | type[EffectsRecord] = ParityRecord if check.mode == "parity" else EffectsRecord
-            if read_record(path, kind).key == check.key:
-                self._tell(check.name, "end", status="ok", stored=True)
-                return path
-        except ResultsError:
-            pass  # not there, or not whole: it is made anew
+        path = self._folder / check.path
+        if check.stored(self._folder):
+            self._tell(check.name, "end", status="ok", stored=True)
+            return path
         request = {
             "mode": check.mode,
             "spec": check.spec.model_dump(mode="json"),

@@ -30,12 +30,16 @@ from harness.protocol import DIVISIONS, Device, Division, Operation, Protocol, l
 from harness.results import (
     STAGES,
     Manifest,
+    OcclusionsRecord,
     ParityRecord,
     RunResult,
     Stage,
     TimingRecord,
     TimingResults,
+    TransplantsRecord,
+    keeps_weights,
     read_record,
+    stored_key,
     write_json,
 )
 from harness.runner import (
@@ -50,13 +54,24 @@ from harness.runner import (
     plan,
     plan_checks,
     plan_factors,
+    plan_occlusions,
+    plan_transplants,
     plan_twins,
     refuse_unknown_factors,
 )
 from harness.timing import Stopwatch, merged, timing_key, timing_spec
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
-TESTS = ("test_parity", "test_training", "test_twin", "test_factor", "test_effects", "test_timing")
+TESTS = (
+    "test_parity",
+    "test_training",
+    "test_twin",
+    "test_factor",
+    "test_effects",
+    "test_transplant",
+    "test_words",
+    "test_timing",
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,8 @@ class ComparisonSession:
         pytest's.
     report
         Builds the report from the folder of the comparison.
+    choose
+        Says from the folder of the comparison which examples of which runs are read closely: run id -> example ids.
 
     Raises
     ------
@@ -108,9 +125,16 @@ class ComparisonSession:
         An option is wrong; nothing was run.
     """
 
-    def __init__(self, config: pytest.Config, *, report: Callable[[Path], Summary]) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        report: Callable[[Path], Summary],
+        choose: Callable[[Path], Mapping[str, Sequence[str]]],
+    ) -> None:
         self._config = config
         self._report = report
+        self._choose = choose
         self._refuse_company()
         self.protocol = self._read_protocol()
         self._divisions = self._chosen_divisions()
@@ -133,6 +157,8 @@ class ComparisonSession:
         self._checks: dict[str, PlannedCheck] = {}
         self._futures: dict[str, Future[RunResult]] = {}
         self._check_futures: dict[str, Future[Path]] = {}
+        #: what the display knows of, by name; what is planned later comes in later
+        self._shown_names: dict[str, Planned] = {}
         self._executor: LocalExecutor | None = None
         self._stopwatch: Stopwatch | None = None
         self._timings: dict[tuple[str, Operation], dict[str, TimingRecord]] = {}
@@ -266,6 +292,12 @@ class ComparisonSession:
             ]
             marks = (pytest.mark.parity, pytest.mark.crosscheck)
             metafunc.parametrize("check", [pytest.param(name, id=name, marks=marks) for name in rest])
+        elif "target" in asked:
+            marks = (pytest.mark.trained, pytest.mark.crosscheck)
+            able = [info.name for info in self.backends if "matched" in info.backend.capabilities]
+            metafunc.parametrize(
+                "target", [pytest.param(name, id=name.replace(":", "."), marks=marks) for name in able]
+            )
         elif "timed" in metafunc.fixturenames:
             timed = [
                 Timed(info.name, model, operation)
@@ -387,12 +419,59 @@ class ComparisonSession:
     def check(self, name: str) -> Path | str:
         """Wait for the file of a check, or say why there is none."""
         self._start()
+        return self._wait_for_file(self._check_futures[name])
+
+    def _wait_for_file(self, future: Future[Path]) -> Path | str:
         with self._shown():
-            self._watch([self._check_futures[name]])
+            self._watch([future])
         try:
-            return self._check_futures[name].result()
+            return future.result()
         except WorkerFailure as error:
             return f"{error.failure.reason}\n{error.failure.log_tail}".strip()
+
+    def transplants(self, backend: str) -> TransplantsRecord | str | None:
+        """Tell what the trained weights of all backends predict in one of them, or say what went wrong.
+
+        None stands for no run that has ended well. All selected runs end first.
+        """
+        self._finish_runs()
+        try:
+            check = plan_transplants(self.folder, self._own_runs(), self.info(backend))
+            path = self._carry_out(check) if check else None
+            return read_record(path, TransplantsRecord) if isinstance(path, Path) else path
+        except CrosscheckError as error:
+            return str(error)
+
+    def occlusions(self, backend: str) -> OcclusionsRecord | str | None:
+        """Tell what the runs of a backend say to examples with words left out, as `transplants` does.
+
+        None stands for no example that is to be read.
+        """
+        self._finish_runs()
+        try:
+            if not any(stored_key(self.folder / "runs" / run.run_id) == run.key for run in self._own_runs()):
+                return None
+            check = plan_occlusions(self.folder, self._own_runs(), self.info(backend), self._choose(self.folder))
+            path = self._carry_out(check) if check else None
+            return read_record(path, OcclusionsRecord) if isinstance(path, Path) else path
+        except CrosscheckError as error:
+            return str(error)
+
+    def _own_runs(self) -> list[PlannedRun]:
+        """List the protocol's own runs, those that weren't selected among them: they may be there from before."""
+        return [run for run in self._runs.values() if keeps_weights(run.spec)]
+
+    def _carry_out(self, check: PlannedCheck) -> Path | str:
+        """Have a check made that could be planned only now."""
+        assert self._executor is not None
+        self._shown_names[check.name] = check
+        return self._wait_for_file(self._executor.submit_check(check))
+
+    def _finish_runs(self) -> None:
+        """Wait until every selected check and run has ended, well or not."""
+        self._start()
+        with self._shown():
+            self._watch([*self._check_futures.values(), *self._futures.values()])
 
     def result(self, run_id: str) -> RunResult:
         """Wait for the result of one run; all selected runs are started at the first call."""
@@ -443,11 +522,11 @@ class ComparisonSession:
 
     def _new_display(self) -> Display:
         writer = self._config.get_terminal_writer()
-        selected: dict[str, Planned] = {name: self._checks[name] for name in self._selected_checks}
-        selected |= {run_id: self._runs[run_id] for run_id in self._selected}
+        self._shown_names |= {name: self._checks[name] for name in self._selected_checks}
+        self._shown_names |= {run_id: self._runs[run_id] for run_id in self._selected}
         if writer.hasmarkup:
-            return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, selected)
-        return PlainDisplay(writer, selected)
+            return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, self._shown_names)
+        return PlainDisplay(writer, self._shown_names)
 
     def timing(self, cell: Timed) -> TimingRecord | str:
         """Give the rounds of one cell, or say why there are none.

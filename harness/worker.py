@@ -5,7 +5,8 @@ one an event. Whatever a framework prints goes to standard error, which the pare
 parent goes away, standard input ends and so does the worker.
 
 Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``parity`` holds a backend's model against
-the reference, ``effects`` switches the factors one by one in the reference, ``time`` stays alive and measures what it
+the reference, ``effects`` switches the factors one by one in the reference, ``transplant`` predicts with the trained
+weights of other backends, ``occlude`` predicts examples with tokens left out, ``time`` stays alive and measures what it
 is told to, ``probe`` tells the devices that a backend can use.
 """
 
@@ -21,7 +22,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import traceback  # noqa: E402
-from collections.abc import Callable, Mapping  # noqa: E402
+from collections.abc import Callable, Iterable, Mapping, Sequence  # noqa: E402
 from datetime import UTC, datetime  # noqa: E402
 from itertools import islice  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -30,29 +31,36 @@ from typing import Any, BinaryIO  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from harness import parity  # noqa: E402
+from harness import occlusion, parity  # noqa: E402
 from harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
 from harness.batches import Batches, epoch_order  # noqa: E402
 from harness.datasets.dataset import Dataset  # noqa: E402
 from harness.datasets.selection import Block, Selection, apply  # noqa: E402
-from harness.errors import ContractError, CrosscheckError, DataError  # noqa: E402
+from harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
 from harness.protocol import RunSpec  # noqa: E402
 from harness.reference import ReferenceModel  # noqa: E402
 from harness.results import (  # noqa: E402
+    WEIGHTS,
     Durations,
     EffectsRecord,
     EpochRecord,
     LayerRecord,
+    OcclusionsRecord,
     ParityRecord,
     RunResult,
     Scores,
     TraceFacts,
+    TransplantRecord,
+    TransplantsRecord,
     hash_inputs,
+    keeps_weights,
+    read_record,
+    read_weights,
     write_json,
     write_run,
 )
 from harness.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
-from harness.weights import initial_weights  # noqa: E402
+from harness.weights import Weights, check_weights, initial_weights  # noqa: E402
 
 _CHUNK = 2048
 _PROGRESS_SECONDS = 0.25
@@ -74,9 +82,7 @@ def main() -> int:
             _time(request, backend, emit)
         else:
             threading.Thread(target=_leave_with_parent, daemon=True).start()
-            {"train": _train, "parity": _parity, "effects": _effects, "probe": _probe}[request["mode"]](
-                request, backend, emit
-            )
+            _MODES[request["mode"]](request, backend, emit)
     except CrosscheckError as error:
         emit("failed", reason=str(error))
         return 1
@@ -144,6 +150,10 @@ def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     probabilities = predict(backend, model, selection.test, spec.data.length, spec.data.vocabulary, emit)
     predicted = time.perf_counter()
 
+    weights: Weights | None = None
+    if keeps_weights(spec):
+        weights = model.get_weights()
+        check_weights(weights, spec.model, f"Backend {backend.name!r}: get_weights")
     labels = selection.test.labels
     ids = [str(example) for example in selection.test.example_ids]
     loss, accuracy = score(probabilities, labels)
@@ -184,6 +194,7 @@ def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
         example_ids=ids,
         labels=labels,
         probabilities=probabilities,
+        weights=weights,
         beside=(lambda folder: trace.write(folder, ids[: spec.probes])) if trace else None,
     )
 
@@ -193,6 +204,10 @@ def create(backend: Backend, spec: RunSpec) -> Model:
     weights = None
     if spec.division == "matched":
         weights = starting_weights(spec, initial_weights(spec.model, spec.seed, spec.training.factors))
+    return _create_with(backend, spec, weights)
+
+
+def _create_with(backend: Backend, spec: RunSpec, weights: Weights | None) -> Model:
     model = backend.create(spec.model, spec.training, weights=weights, seed=spec.seed, device=spec.device)
     if not isinstance(model, Model):
         raise ContractError(
@@ -286,14 +301,22 @@ def predict(
     ContractError
         The backend returned another shape or dtype, or something that isn't a probability.
     """
+    starts = range(0, len(block.rows), _CHUNK)
+    chunks = (block.split.padded(block.rows[start : start + _CHUNK], length, vocabulary) for start in starts)
+    return _predict_chunks(backend, model, chunks, emit)
+
+
+def _predict_chunks(
+    backend: Backend, model: Model, chunks: Iterable[NDArray[np.int32]], emit: Emit
+) -> NDArray[np.float32]:
+    """Probabilities (n,) for tokens that come as chunks (m, length); raises as `predict` does."""
     parts = []
-    for start in range(0, len(block.rows), _CHUNK):
-        rows = block.rows[start : start + _CHUNK]
-        values = model.predict(block.split.padded(rows, length, vocabulary))
+    for tokens in chunks:
+        values = model.predict(tokens)
         where = f"Backend {backend.name!r}: predict"
-        if not isinstance(values, np.ndarray) or values.shape != (len(rows),) or values.dtype != np.float32:
+        if not isinstance(values, np.ndarray) or values.shape != (len(tokens),) or values.dtype != np.float32:
             got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-            raise ContractError(f"{where} must return float32 ({len(rows)},), got {got}.")
+            raise ContractError(f"{where} must return float32 ({len(tokens)},), got {got}.")
         if not (np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all()):
             raise ContractError(
                 f"{where} must return probabilities in [0, 1], got values from {values.min()} to {values.max()}."
@@ -375,6 +398,180 @@ def _effects(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     write_json(Path(request["result"]), record)
 
 
+# --- trained weights ----------------------------------------------------------------------------------------
+
+
+def _trained(
+    folder: Path, run_id: str, key: str, backend: Backend, dataset: Dataset
+) -> tuple[RunSpec, Model, Selection]:
+    """Load what a run was trained to into a fresh model of the backend, and open the run's data.
+
+    The model is a matched one whatever the division of the run: to predict, it needs the weights alone.
+
+    Raises
+    ------
+    ResultsError
+        The run kept no weights, or they are damaged or another model's, or its result isn't the expected one.
+    """
+    place = folder / "runs" / run_id
+    result = read_record(place / "result.json", RunResult)
+    if result.key != key:
+        raise ResultsError(f"{place} holds another result than when the comparison began.")
+    weights = read_weights(place / WEIGHTS)
+    try:
+        check_weights(weights, result.spec.model, str(place / WEIGHTS))
+    except ContractError as error:
+        raise ResultsError(str(error)) from None
+    return result.spec, _create_with(backend, result.spec, weights), apply(dataset, result.spec.data)
+
+
+def _transplant(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Predict with the trained weights of other runs, and compare with what those runs predicted."""
+    spec, _ = _open(request)
+    backend.setup(threads=spec.threads, seed=spec.seed)
+    begun = time.perf_counter()
+    dataset, folder = Dataset.open(Path(request["dataset"])), Path(request["folder"])
+    found: list[TransplantRecord] = []
+    left_out: dict[str, str] = dict(request["left_out"])
+    for run_id, key in request["sources"].items():
+        emit("progress", stage="load")
+        try:
+            source, model, selection = _trained(folder, run_id, key, backend, dataset)
+            stored = _stored_probabilities(folder / "runs" / run_id / "predictions.parquet", selection.test)
+        except ResultsError as error:
+            left_out[run_id] = str(error)
+            continue
+        ours = predict(backend, model, selection.test, source.data.length, source.data.vocabulary, emit)
+        difference = np.abs(ours.astype(np.float64) - stored)
+        found.append(
+            TransplantRecord(
+                source=run_id,
+                backend=source.backend,
+                model=source.model.name,
+                division=source.division,
+                seed=source.seed,
+                examples=len(stored),
+                max_difference=float(difference.max()),
+                mean_difference=float(difference.mean()),
+                changed=int(((ours >= 0.5) != (stored >= 0.5)).sum()),
+            )
+        )
+    record = TransplantsRecord(
+        key=request["key"],
+        keys=request["keys"],
+        backend=backend.name,
+        transplants=tuple(found),
+        left_out=left_out,
+        seconds=time.perf_counter() - begun,
+    )
+    write_json(Path(request["result"]), record)
+
+
+def _stored_probabilities(path: Path, block: Block) -> NDArray[np.float32]:
+    """Read what a run predicted for the examples of a block, (n,)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["example_id", "probability"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ResultsError(f"{path} can't be read: {error}.") from None
+    if table["example_id"].to_pylist() != block.example_ids:
+        raise ResultsError(f"{path} isn't about the examples of the test split, in their order.")
+    return np.asarray(table["probability"].to_numpy(), np.float32)
+
+
+def _occlude(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Predict chosen examples of each run with words left out, all of a run's together."""
+    import pyarrow as pa
+
+    spec, selection = _open(request)
+    backend.setup(threads=spec.threads, seed=spec.seed)
+    begun = time.perf_counter()
+    dataset, folder, test = Dataset.open(Path(request["dataset"])), Path(request["folder"]), selection.test
+    chosen: Mapping[str, Sequence[str]] = request["examples"]
+    places = _places(test, chosen)
+    rows = {example: test.split.padded(at, spec.data.length, spec.data.vocabulary)[0] for example, at in places.items()}
+    occluded = {example: occlusion.occlude(row) for example, row in rows.items()}
+    schema = {
+        "run_id": pa.string(),
+        "example_id": pa.string(),
+        "window": pa.int8(),
+        "position": pa.int32(),
+        "probability": pa.float32(),
+    }
+    tables = [pa.schema(schema).empty_table()]
+    runs: dict[str, tuple[str, ...]] = {}
+    left_out: dict[str, str] = dict(request["left_out"])
+    for run_id, key in request["sources"].items():
+        emit("progress", stage="load")
+        try:
+            _, model, _ = _trained(folder, run_id, key, backend, dataset)
+        except ResultsError as error:
+            left_out[run_id] = str(error)
+            continue
+        runs[run_id] = tuple(chosen[run_id])
+        parts = [occluded[example] for example in runs[run_id]]
+        tokens = np.concatenate([part.tokens for part in parts])
+        chunks = (tokens[start : start + _CHUNK] for start in range(0, len(tokens), _CHUNK))
+        columns = [
+            [run_id] * len(tokens),
+            np.repeat(np.array(runs[run_id], object), [len(part.tokens) for part in parts]),
+            np.concatenate([part.windows for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+            _predict_chunks(backend, model, chunks, emit),
+        ]
+        tables.append(pa.table(columns, schema=pa.schema(schema)))
+    words = [
+        {"example_id": example, "position": position, "word": word, "oov": bool(oov)}
+        for example in dict.fromkeys(example for examples in runs.values() for example in examples)
+        for position, (word, oov) in enumerate(
+            zip(
+                _spelled(dataset, test, places[example], spec.data.length),
+                occlusion.unknown(rows[example]),
+                strict=True,
+            )
+        )
+    ]
+    record = OcclusionsRecord(
+        key=request["key"],
+        keys=request["keys"],
+        backend=backend.name,
+        runs=runs,
+        left_out=left_out,
+        seconds=time.perf_counter() - begun,
+    )
+    columns_of_words = {"example_id": pa.string(), "position": pa.int32(), "word": pa.string(), "oov": pa.bool_()}
+    occlusion.write(
+        Path(request["result"]),
+        record,
+        pa.concat_tables(tables),
+        pa.Table.from_pylist(words, pa.schema(columns_of_words)),
+    )
+
+
+def _places(block: Block, chosen: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.int64]]:
+    """Find the rows of chosen examples, one (1,) for each, in their split.
+
+    Raises
+    ------
+    ResultsError
+        An example isn't one of the block's.
+    """
+    rows = dict(zip(block.example_ids, block.rows, strict=True))
+    places = {}
+    for example in dict.fromkeys(example for examples in chosen.values() for example in examples):
+        if example not in rows:
+            raise ResultsError(f"The example {example!r} was chosen to be read, but the test split has no such id.")
+        places[example] = np.array([rows[example]])
+    return places
+
+
+def _spelled(dataset: Dataset, block: Block, place: NDArray[np.int64], length: int) -> list[str]:
+    (content,) = block.split.strings("text", place)
+    return occlusion.spell(block.split.tokens_of(int(place[0])), content, length, dataset.decode)
+
+
 # --- timing -------------------------------------------------------------------------------------------------
 
 
@@ -434,6 +631,16 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
         return model.train_step(tokens, labels) if operation == "train_step" else model.predict(tokens)
 
     return call, size, ns
+
+
+_MODES: Mapping[str, Callable[[Mapping[str, Any], Backend, Emit], None]] = {
+    "train": _train,
+    "parity": _parity,
+    "effects": _effects,
+    "transplant": _transplant,
+    "occlude": _occlude,
+    "probe": _probe,
+}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ import pandas as pd
 
 from harness.results import FORMAT, new_folder, write_text
 from reports import figures, tables
+from reports.agreement import PAIRS_FILE, WHERE_FILE
 from reports.answer import answer
 from reports.document import render
+from reports.examples import every_example
 from reports.export import STORED, write_stored
 from reports.findings import Findings, find
 from reports.frames import record, records
 from reports.load import Comparison, load
+from reports.reading import EXAMPLES_FILE
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,25 @@ def build(results_dir: Path) -> Built:
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
     if len(comparison.probabilities.columns):
         write_stored(results_dir / STORED, comparison)
+        _write_frame(results_dir / EXAMPLES_FILE, every_example(comparison, findings.pairs))
     else:
-        (results_dir / STORED).unlink(missing_ok=True)  # of runs that are gone
+        for name in (STORED, EXAMPLES_FILE):  # of runs that are gone
+            (results_dir / name).unlink(missing_ok=True)
+    for name, frame in ((PAIRS_FILE, findings.pairs), (WHERE_FILE, findings.where)):
+        write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
     report = results_dir / "report.md"
     write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
     return Built(report, findings.accuracy, findings.timings, tables.terminal(findings))
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """Write a Parquet file whole or not at all."""
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        frame.to_parquet(scratch, index=False)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def summary_tables(comparison: Comparison) -> list[tuple[str, str]]:
@@ -82,6 +100,10 @@ def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
     timed = findings.timings
     if (~timed["baseline"] & timed["ratio"].notna()).any():
         drawn["ratios"] = figures.ratios(timed, backends, findings.again)
+    if findings.reliability["examples"].any():
+        drawn["reliability"] = figures.reliability(findings.reliability, backends)
+    if len(findings.rungs):
+        drawn["ladder"] = figures.ladder(findings.dots, findings.rungs, backends)
     if len(findings.why.curves):
         drawn["divergence"] = figures.divergence(
             findings.why.curves, findings.why.courses, findings.why.horizons, backends
@@ -120,6 +142,14 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "training_times": records(findings.training),
         "agreement": records(findings.groups),
         "pairs": records(findings.pairs),
+        "ladder": records(findings.rungs),
+        "ladder_pairs": records(findings.dots),
+        "excess_disagreement": records(findings.excesses),
+        "transplants": records(findings.transplants),
+        "all_runs_at_once": records(findings.together),
+        "where_the_disagreement_lives": records(findings.where),
+        "probabilities": records(findings.quality),
+        "reliability": records(findings.reliability),
         "verdicts": records(findings.why.verdicts),
         "divergence": records(findings.why.curves),
         "horizons": records(findings.why.horizons),

@@ -24,6 +24,7 @@ from reports.statistics import (
     oracle,
     paired_counts,
     paired_difference,
+    yules_q,
 )
 
 Kind = Literal["backends", "models", "seeds"]
@@ -49,7 +50,7 @@ def pairs(predicted: Predicted) -> pd.DataFrame:
 
     Columns: kind, division, model_a, model_b, backend_a, backend_b, seed_a, seed_b, run_a, run_b; both_right,
     only_a, only_b, both_wrong; disagreement, oracle, double_fault; kappa (of predictions), error_kappa (of right
-    and wrong); difference (accuracy A minus B) with low and high over examples; p (McNemar mid-p) and p_holm
+    and wrong); yules_q; difference (accuracy A minus B) with low and high over examples; p (McNemar mid-p) and p_holm
     (over all rows).
     """
     runs = predicted.ok
@@ -81,6 +82,7 @@ def pairs(predicted: Predicted) -> pd.DataFrame:
         "double_fault": double_fault(counts),
         "kappa": kappa(positive),
         "error_kappa": kappa(counts),
+        "yules_q": yules_q(counts),
         "difference": (counts.b - counts.c) / np.maximum(counts.n, 1),
         "low": low,
         "high": high,

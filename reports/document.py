@@ -11,25 +11,18 @@ import pandas as pd
 
 from harness.results import ExampleFacts
 from reports import tables
+from reports.agreement import agreement
 from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer, remembering
 from reports.export import STORED
-from reports.findings import Examples, Findings
+from reports.findings import Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent
+from reports.reading import examples
 from reports.why import why_they_differ
-
-#: more pairs than this fold away; with more than the second number, only their groups are shown
-FOLD_PAIRS, MOST_PAIRS = 12, 120
 
 #: words of the example that is shown as ids and words
 _SHOWN_WORDS = 12
-
-_KINDS = {
-    "backends": "Across backends: same model, division and seed number",
-    "models": "Across models: same backend, division and seed number",
-    "seeds": "Across seeds: same backend, model and division (*reseeded*)",
-}
 
 
 def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> str:
@@ -39,9 +32,9 @@ def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str
         _short,
         _accuracy,
         _speed,
-        _agreement,
+        agreement,
         why_they_differ,
-        _examples,
+        examples,
         _conditions,
         _runs,
         _environment,
@@ -102,6 +95,18 @@ def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> B
             "Solid: validation (thin: one seed, thick: their mean). Dashed: training, mean over seeds, while the "
             "weights move."
         )
+    if len(findings.quality):
+        yield "### Probabilities: ranking and calibration"
+        yield tables.quality(findings)
+        if "reliability" in figures:
+            said = [
+                f"{row.model} {row.division} {row.backend} {percent(row.ece)} points" for row in each(findings.quality)
+            ]
+            yield image(figures["reliability"], f"Reliability. Expected calibration error: {'; '.join(said)}")
+            yield note(
+                "What was promised against what came: the share of positive labels among examples that a model gives "
+                "so much, in tenths. On the grey line a probability means what it says; below it, it is too high."
+            )
     if len(findings.curves):
         title = f"Every epoch of every run: training and validation loss and accuracy ({len(findings.curves)} rows)"
         yield folded(title, tables.epochs(findings))
@@ -195,110 +200,6 @@ def _speed(comparison: Comparison, findings: Findings, figures: Figures) -> Bloc
     if len(findings.training):
         yield "### The real runs"
         yield tables.training(findings)
-
-
-def _agreement(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
-    if findings.pairs.empty:
-        return
-    yield "## Agreement"
-    yield (
-        "Two models with two answers disagree on an example exactly when one of them is right. A pair of runs "
-        "differs in the backend, in the model, or in the seed alone; how much the last kind disagrees is what "
-        "chance makes of one and the same recipe."
-    )
-    yield tables.groups(findings)
-    total = len(findings.pairs)
-    if total > MOST_PAIRS:
-        yield f"The {count(total)} single pairs are in `comparison.json`, under `pairs`."
-        return
-    for kind, title in _KINDS.items():
-        rows = int((findings.pairs["kind"] == kind).sum())
-        if rows > FOLD_PAIRS:
-            yield folded(f"{_bare(title)} ({rows} pairs)", tables.pairs(findings, kind))
-        elif rows:
-            yield f"### {title}"
-            yield tables.pairs(findings, kind)
-
-
-def _bare(title: str) -> str:
-    return title.replace("*", "")  # a summary is HTML, where Markdown's stars would show
-
-
-def _examples(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
-    shown = [examples for examples in findings.examples if len(examples.rows)]
-    read = [examples for examples in findings.read if len(examples.rows)]
-    if not shown and not read and findings.mistakes.empty:
-        return
-    yield "## Examples"
-    if shown:
-        first, *others = shown
-        yield f"### {pair_in_words(first)}"
-        yield tables.split_examples(first)
-        yield note(
-            "Probability of the positive class from each of the two runs; at 0.5 or more it is the prediction. "
-            "Every seed: whether all seeds of A say one thing and all of B the other (the more seeds, the less likely "
-            "by chance); those are listed first, then by the gap. The text is the beginning of the example's own, or "
-            "its end where the models saw only the end."
-        )
-        for examples in others:
-            yield folded(pair_in_words(examples), tables.split_examples(examples))
-        yield (
-            "What can be concluded from such a list: that these trained models differ on these texts. What can't: "
-            "why, or that another seed would differ on the same ones, unless every seed does."
-        )
-    if read:
-        yield "### Read in full"
-        yield (
-            "Of each outcome of a pair of models, both right, one of them alone, both wrong, a few examples with their "
-            "whole text. They are drawn by the SHA-256 of their ids, the smallest first: anybody can repeat the draw, "
-            "and nobody picked them."
-        )
-        for examples in read:
-            yield folded(pair_in_words(examples, "read in full"), *whole_examples(examples))
-        yield (
-            "What can be concluded: what kind of text this data set holds, and whether a label looks right. What "
-            "can't: which word or which turn of a text moved a model, since nobody looked inside it, and anything "
-            "about the many thousands that were not drawn. Where the seeds of a side don't all give one answer, the "
-            "outcome is partly luck."
-        )
-    if len(findings.mistakes):
-        title = f"Wrong in every run, the surest first ({len(findings.good)} runs)"
-        explained = note(
-            "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose "
-            "verdict was cut off."
-        )
-        yield folded(title, tables.mistakes(findings.mistakes), explained)
-
-
-def whole_examples(examples: Examples) -> Blocks:
-    """Show each example with what both models said, and its text as a quotation."""
-    pair = examples.pair
-    for row in each(examples.rows):
-        said = [
-            f"{escape(pair[f'model_{side}'])} {probability:.3f}"
-            + (f" (right in {right} of {seeds} seeds)" if seeds > 1 else "")
-            for side, probability, right, seeds in (
-                ("a", row.probability_a, row.right_a, row.seeds_a),
-                ("b", row.probability_b, row.right_b, row.seeds_b),
-            )
-        ]
-        cut = ", of which the models see the end only" if row.truncated else ""
-        tokens = "" if row.length is None else f"; {count(row.length)} tokens{cut}"
-        missing = f"; {count(row.left_out)} characters are not shown" if row.left_out else ""
-        yield (
-            f"**{row.outcome[0].upper()}{row.outcome[1:]}** (one of {count(row.of)}): {escape(row.example_id)}, "
-            f"label {row.label}; {listing(said)}{tokens}{missing}."
-        )
-        yield f"> {escape(row.text) or '(no text)'}"
-
-
-def pair_in_words(examples: Examples, verb: str = "disagree") -> str:
-    """Name the two runs of a pair and what they share, as far as it is known."""
-    pair = examples.pair
-    across = "backend" if pair["kind"] == "backends" else "model"
-    shared = pair["model_a"] if across == "backend" else pair["backend_a"]
-    said = f"{pair[f'{across}_a']} (A) and {pair[f'{across}_b']} (B) {verb}"
-    return escape(f"{said}: {shared}, {pair['division']}, seed {pair['seed_a']}" if shared else said)
 
 
 def _conditions(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:

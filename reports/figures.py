@@ -197,6 +197,110 @@ def by_length(lengths: pd.DataFrame, backends: Sequence[str]) -> str:
     return written.getvalue()
 
 
+def reliability(curves: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw the share of positive labels against the probability that was given, a panel a division x model."""
+    panels = list(grouped(curves, "division", "model"))
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    with _figure(9, 0.5 + 3.6 * down) as (figure, written):
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        for axis, ((division, model), panel) in zip(axes, panels, strict=False):
+            axis.plot([0, 1], [0, 1], color=_PALE, lw=1)
+            ends = {}
+            for backend, line in grouped(panel, "backend"):
+                colour, marker = _look(backend, backends)
+                known = line[line["examples"] > 0]
+                axis.plot(known["probability"], known["share"], color=colour, marker=marker, lw=1.8, ms=4)
+                axis.vlines(known["probability"], known["low"], known["high"], color=colour, lw=1, alpha=0.5)
+                ends[str(backend)] = float(known["share"].iloc[-1])
+            for backend, place in _spread(ends, 0.08, 0.0, 1.0).items():
+                axis.text(1.03, place, _short(backend), color=_look(backend, backends)[0], va="center", fontsize=9)
+            axis.set_xlim(0, 1.5)
+            axis.set_xticks([0, 0.25, 0.5, 0.75, 1])
+            axis.spines["bottom"].set_bounds(0, 1)
+            axis.set_ylim(0, 1)
+            axis.set_title(f"{model}, {division}", loc="left", fontsize=10)
+            axis.set_ylabel("share of positive labels")
+            axis.set_xlabel("probability of positive")
+        figure.tight_layout(h_pad=1.5, w_pad=2)
+    return written.getvalue()
+
+
+def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw the noise ladder: a panel a model, a row a rung and division, a dot a pair of runs.
+
+    Pairs of one backend have its colour, pairs of two are dark. The bar is the mean of a group with its interval;
+    where a rung has more than `_MOST_BARS` groups, their dots alone are drawn.
+    """
+    models = list(dict.fromkeys([*rungs["model_a"], *rungs["model_b"]]))
+    rows = list(each(rungs[["rung", "name", "division"]].drop_duplicates()))
+    divisions = rungs.groupby("rung")["division"].nunique()
+    several = set(divisions.index[divisions > 1])
+    most = 100 * float(dots["disagreement"].max())
+    with _figure(9, 0.7 + len(models) * (0.5 + 0.5 * len(rows))) as (figure, written):
+        axes = figure.subplots(len(models), 1, squeeze=False, sharex=True)[:, 0]
+        for axis, model in zip(axes, models, strict=True):
+            for place, row in enumerate(rows):
+                of_pairs, of_groups = (
+                    frame[
+                        (frame["rung"] == row.rung)
+                        & (frame["division"] == row.division)
+                        & ((frame["model_a"] == model) | (frame["model_b"] == model))
+                    ]
+                    for frame in (dots, rungs)
+                )
+                _rung(axis, place, of_pairs, of_groups, backends)
+            axis.set_yticks(
+                range(len(rows)),
+                [f"{row.rung} {row.name}{f', {row.division}' if row.rung in several else ''}" for row in rows],
+            )
+            axis.set_ylim(len(rows) - 0.4, -0.6)
+            axis.set_xlim(-0.02 * max(most, 1), 1.06 * max(most, 1))
+            axis.set_title(str(model), loc="left", fontsize=10)
+            axis.grid(axis="x", color=_PALE, lw=0.5)
+            axis.set_axisbelow(True)
+        axes[-1].set_xlabel("predictions that differ, % of the test examples")
+        present = [name for name in backends if name in {*dots["backend_a"], *dots["backend_b"]}]
+        names = [(_short(name), _look(name, backends)[0]) for name in present] + [("two backends", _INK)]
+        for number, (name, colour) in enumerate(reversed(names)):
+            axes[0].annotate(
+                name, (1, 1), (-110.0 * number, 4), xycoords="axes fraction", textcoords="offset points",
+                ha="right", va="bottom", color=colour, fontsize=9,
+            )  # fmt: skip
+        figure.tight_layout(h_pad=1)
+    return written.getvalue()
+
+
+#: groups of one row that have bars; more would lie on each other
+_MOST_BARS = 6
+
+
+def _rung(axis: Axes, place: int, dots: pd.DataFrame, groups: pd.DataFrame, backends: Sequence[str]) -> None:
+    """Draw one row of the ladder, its groups beside each other."""
+    bars = len(groups) <= _MOST_BARS
+    for number, group in enumerate(each(groups)):
+        same = group.backend_a == group.backend_b
+        colour, marker = _look(group.backend_a, backends) if same else (_INK, "D")
+        y = place + 0.7 * ((number + 0.5) / len(groups) - 0.5)
+        mine = dots[
+            (dots["backend_a"] == group.backend_a)
+            & (dots["backend_b"] == group.backend_b)
+            & (dots["model_a"] == group.model_a)
+            & (dots["model_b"] == group.model_b)
+        ]
+        axis.plot(
+            100 * mine["disagreement"], [y] * len(mine), color=colour, marker=marker, ls="none", ms=4.5, alpha=0.65,
+            mec="white", mew=0.5,
+        )  # fmt: skip
+        if bars and not np.isnan(group.low):
+            axis.plot(
+                [100 * group.low, 100 * group.high], [y, y], color=colour, lw=5, alpha=0.22, solid_capstyle="butt"
+            )
+            axis.plot([100 * group.disagreement], [y], color=colour, marker="|", ms=9, mew=2)
+
+
 def divergence(curves: pd.DataFrame, courses: pd.DataFrame, horizons: pd.DataFrame, backends: Sequence[str]) -> str:
     """Draw how far runs stand apart against the step, a column of panels a model, both axes logarithmic.
 
@@ -360,4 +464,6 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.StringIO]]
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are a Literal
         figure = Figure(figsize=(width, height))
         yield figure, written
+        # With a layout engine still set, saving would draw everything once more to lay it out again.
+        figure.set_layout_engine("none")
         figure.savefig(written, format="svg", metadata={"Date": None})

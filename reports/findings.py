@@ -7,8 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports import accuracy, dataset, disagreement, divergence, lengths, parity, source, timing
+from reports import (
+    accuracy,
+    calibration,
+    dataset,
+    disagreement,
+    divergence,
+    ladder,
+    lengths,
+    parity,
+    source,
+    timing,
+)
+from reports import examples as listing
 from reports.load import Comparison
+from reports.where import where
 
 #: where the bootstraps start, so that one folder always gives one report
 SEED = 0
@@ -61,6 +74,14 @@ class Findings:
     training: pd.DataFrame
     pairs: pd.DataFrame
     groups: pd.DataFrame
+    dots: pd.DataFrame
+    rungs: pd.DataFrame
+    excesses: pd.DataFrame
+    transplants: pd.DataFrame
+    together: pd.DataFrame
+    where: pd.DataFrame
+    quality: pd.DataFrame
+    reliability: pd.DataFrame
     examples: tuple[Examples, ...]
     read: tuple[Examples, ...]
     mistakes: pd.DataFrame
@@ -81,7 +102,7 @@ def find(comparison: Comparison) -> Findings:
     pairs = disagreement.pairs(comparison)
     to_read = disagreement.pairs_to_read(pairs)
     each = _TWO_EACH if len(to_read) <= _TWO_EACH else 1
-    chosen = [pair for _, pair in disagreement.example_pairs(pairs).iterrows()]
+    dots = ladder.dots(comparison, pairs)
     return Findings(
         runs=runs,
         accuracy=accuracy.summary(runs),
@@ -98,7 +119,17 @@ def find(comparison: Comparison) -> Findings:
         training=timing.training_times(comparison),
         pairs=pairs,
         groups=disagreement.groups(pairs),
-        examples=tuple(Examples(pair, disagreement.split_examples(comparison, pair)) for pair in chosen),
+        dots=dots,
+        rungs=ladder.rungs(comparison, dots),
+        excesses=ladder.excesses(comparison, dots),
+        transplants=ladder.transplants(comparison),
+        together=ladder.together(comparison),
+        where=where(comparison),
+        quality=calibration.quality(comparison),
+        reliability=calibration.curves(comparison),
+        examples=tuple(
+            Examples(pair, listing.listed(comparison, pair, limits)) for pair, limits in listing.to_list(pairs)
+        ),
         read=tuple(Examples(pair, disagreement.read_in_full(comparison, pair, each)) for _, pair in to_read.iterrows()),
         mistakes=disagreement.sure_mistakes(comparison),
         splits=dataset.splits(comparison),

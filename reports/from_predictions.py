@@ -12,11 +12,12 @@ import pandas as pd
 from harness.errors import ResultsError
 from harness.results import FORMAT, write_text
 from reports import accuracy, disagreement, tables
-from reports.document import FOLD_PAIRS, MOST_PAIRS, pair_in_words, whole_examples
+from reports.agreement import FOLD_PAIRS, MOST_PAIRS
 from reports.findings import Examples
 from reports.frames import each, record, records
 from reports.markdown import code, count, document, escape, folded, listing, note, p_value, percent
 from reports.predictions import Predictions, read_predictions
+from reports.reading import pair_in_words, whole_examples
 
 #: pairs whose examples are listed, and models and pairs that the answer spells out
 _LISTED, _SPELLED_OUT, _SPELLED_PAIRS = 4, 4, 3

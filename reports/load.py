@@ -18,9 +18,12 @@ from harness.results import (
     DatasetFacts,
     EffectsRecord,
     Manifest,
+    OcclusionsRecord,
     ParityRecord,
     RunResult,
     TimingResults,
+    TransplantsRecord,
+    occlusion_tables,
     read_record,
 )
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Stored = TypeVar("Stored", ParityRecord, EffectsRecord)
+Trained = TypeVar("Trained", TransplantsRecord, OcclusionsRecord)
 
 #: what `test.parquet` must hold for the report
 TEST_COLUMNS = ("example_id", "label", "text", "length", "oov", "truncated")
@@ -102,6 +106,25 @@ class Variants:
 
 
 @dataclass(frozen=True)
+class Occlusions:
+    """What runs say to examples of which tokens are left out.
+
+    Attributes
+    ----------
+    probabilities
+        One row a prediction: run_id, example_id, window (tokens left out; 0 for none), position (the first of them
+        among the words that the models see), probability.
+    words
+        One row a word that the models see: example_id, position, word, oov.
+    """
+
+    probabilities: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["run_id", "example_id", "window", "position", "probability"])
+    )
+    words: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["example_id", "position", "word", "oov"]))
+
+
+@dataclass(frozen=True)
 class Comparison(Predicted):
     """What one comparison left on disk, checked to belong together.
 
@@ -117,6 +140,10 @@ class Comparison(Predicted):
         Twins and switched runs, and the course of every traced run or twin, by run id.
     stages, effects
         Backends against the reference, stage by stage, and what each factor does to it.
+    transplants
+        Trained weights of all backends, predicted with in each.
+    occlusions
+        What the listed examples' words do to the runs.
     """
 
     manifest: Manifest
@@ -127,6 +154,8 @@ class Comparison(Predicted):
     traces: Mapping[str, Trace] = field(default_factory=dict)
     stages: tuple[ParityRecord, ...] = ()
     effects: tuple[EffectsRecord, ...] = ()
+    transplants: tuple[TransplantsRecord, ...] = ()
+    occlusions: Occlusions = field(default_factory=Occlusions)
 
 
 def load(results_dir: Path) -> Comparison:
@@ -158,6 +187,8 @@ def load(results_dir: Path) -> Comparison:
         traces={run_id: _trace(runs / run_id, result, test) for run_id, result in traced.items()},
         stages=tuple(_parity(results_dir / "parity", manifest, ParityRecord)),
         effects=tuple(_parity(results_dir / "parity", manifest, EffectsRecord)),
+        transplants=tuple(record for _, record in _trained(results_dir / "transplants", manifest, TransplantsRecord)),
+        occlusions=_occlusions(results_dir / "occlusions", manifest, test),
     )
 
 
@@ -341,3 +372,40 @@ def _parity(folder: Path, manifest: Manifest, kind: type[Stored]) -> Iterable[St
             continue
         if record.key == key:
             yield record
+
+
+def _trained(folder: Path, manifest: Manifest, kind: type[Trained]) -> Iterable[tuple[Path, Trained]]:
+    """Read what was made from trained weights; what is damaged or of other runs is as good as absent."""
+    for backend in manifest.backends:
+        path = folder / f"{backend.replace(':', '.')}.json"
+        try:
+            record = read_record(path, kind)
+        except ResultsError:
+            continue
+        if all(manifest.keys.get(run_id) == key for run_id, key in record.keys.items()):
+            yield path, record
+
+
+def _occlusions(folder: Path, manifest: Manifest, test: pd.DataFrame) -> Occlusions:
+    empty = Occlusions()
+    probabilities, words = [], []
+    for path, _ in _trained(folder, manifest, OcclusionsRecord):
+        of_runs, of_words = occlusion_tables(path)
+        try:
+            found = _read_parquet(of_runs, tuple(empty.probabilities.columns))
+            seen = _read_parquet(of_words, tuple(empty.words.columns))
+        except ResultsError:
+            continue
+        if not set(found["example_id"]) | set(seen["example_id"]) <= set(test.index):
+            raise ResultsError(
+                f"{of_runs} is about examples that test.parquet doesn't hold; words are never shown with another text. "
+                "Delete the stale file and run the comparison again."
+            )
+        probabilities.append(found)
+        words.append(seen)
+    if not probabilities:
+        return empty
+    return Occlusions(
+        pd.concat(probabilities, ignore_index=True),
+        pd.concat(words, ignore_index=True).drop_duplicates(["example_id", "position"], ignore_index=True),
+    )

@@ -66,7 +66,8 @@ def beside_the_source(comparison: Comparison) -> pd.DataFrame:
         if len(common):
             place = comparison.probabilities.columns.get_indexer
             sides = [place(pd.Index(seeds[cell].loc[common])) for cell in ("rnn", "lstm")]
-            counts = paired_counts(comparison.right(), *sides)
+            both = np.arange(len(common))
+            counts = paired_counts(comparison.right()[:, np.concatenate(sides)], both, both + len(common))
             ours = dict(zip(("both_right", "only_rnn", "only_lstm", "both_wrong"), counts, strict=True))
             for name, count in SOURCE_COUNTS.items():
                 source = count / SOURCE_EXAMPLES

@@ -365,6 +365,119 @@ def groups(findings: Findings) -> str:
     )
 
 
+def excesses(findings: Findings) -> str:
+    """Disagreement of two backends beyond what seeds do."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        text("A", "backend_a"),
+        text("B", "backend_b"),
+        Column("seeds", ("seeds_a", "seeds_b"), lambda a, b: f"{a}, {b}"),
+        number("disagree, %", "between", percent),
+        number("floor, %", "floor", percent),
+        number("on top, points", "excess", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        number("twins, %", "twins", percent),
+    ]
+    return (
+        table(findings.excesses, columns)
+        + "\n\n"
+        + note(
+            "Disagree: mean over all runs of A with all of B that have different seeds. Floor: mean of what A's and "
+            "B's own seeds disagree on. On top: the difference, or excess disagreement: what is neither seed nor "
+            "chance, with its interval over runs and examples. Twins: what rounding alone changes in one run of each."
+        )
+    )
+
+
+def rungs(findings: Findings) -> str:
+    """Give the ladder in figures."""
+    columns = [
+        number("rung", "rung", count),
+        text("the two", "name"),
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b"), _two_sides, right=False),
+        number("disagree, %", "disagreement", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("range", ("least", "most", "pairs"), _range),
+        number("pairs", "pairs", count),
+    ]
+    return (
+        table(findings.rungs, columns)
+        + "\n\n"
+        + note(
+            "Share of the test examples on which the two runs of a pair predict differently, mean over pairs. Two "
+            "backends are alike when their matched rung is no higher than that of their twins."
+        )
+    )
+
+
+def _two_sides(model_a: str, model_b: str, backend_a: str, backend_b: str) -> str:
+    models = model_a if model_a == model_b else f"{model_a}, {model_b}"
+    backends = backend_a if backend_a == backend_b else f"{backend_a}, {backend_b}"
+    return escape(f"{models}: {backends}")
+
+
+def together(findings: Findings) -> str:
+    """Show sets of three runs and more, all at once."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        Column("backends", ("backends",), lambda names: escape(", ".join(names)), right=False),
+        number("runs", "runs", count),
+        number("all say one thing, %", "agreed", percent),
+        number("Fleiss' kappa", "fleiss", _TWO),
+        number("one right at least, %", "oracle", percent),
+        number("Cochran's Q", "q", decimals(1)),
+        number("p", "p", p_value),
+    ]
+    return (
+        table(findings.together, columns)
+        + "\n\n"
+        + note(
+            "Fleiss' kappa: agreement of all the predictions beyond chance. Cochran's Q tests whether these trained "
+            "models are right equally often; a small p says that some of them differ, be it by the seed alone."
+        )
+    )
+
+
+def where(rows: pd.DataFrame) -> str:
+    """Disagreement of one pair of backends by bucket of the test examples."""
+    columns = [
+        text("by", "what"),
+        text("bucket", "bucket"),
+        number("examples", "examples", count),
+        number("disagree, %", "between", percent),
+        number("floor, %", "floor", percent),
+        number("on top, points", "excess", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+    ]
+    return table(rows, columns)
+
+
+def quality(findings: Findings) -> str:
+    """Ranking and calibration of the probabilities."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        text("backend", "backend"),
+        number("ROC AUC", "auc", _THREE),
+        number("Brier", "brier", _THREE),
+        number("log loss", "log_loss", _THREE),
+        number("calibration error, points", "ece", percent),
+        number("n", "seeds", count),
+    ]
+    return (
+        table(findings.quality, columns)
+        + "\n\n"
+        + note(
+            "Means over n seeds. ROC AUC: how often a positive example gets a higher probability than a negative one "
+            "(0.5: chance). Brier: mean squared distance of probability and label (0.25 for always 0.5). Calibration "
+            "error: mean distance of what was promised and what came, over ten bins of probability."
+        )
+    )
+
+
 def _range(least: float, most: float, pairs: int) -> str:
     return interval(percent)(least, most) if pairs > 1 else NONE
 

@@ -27,7 +27,7 @@ class BagModel(Model):
         self.weights = {name: values.copy() for name, values in weights.items()}
         self.rate = rate
         self.rng = rng  # native: shuffles for itself
-        self.vector = np.zeros(model.embedding)
+        self.vector = self.weights["kernel"][:, 0].astype(np.float64)
 
     def _probability(self, tokens: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         mean = self.weights["embedding"][tokens].mean(axis=1).astype(np.float64)
@@ -59,10 +59,13 @@ class BagModel(Model):
         return self._probability(tokens)[0].astype(np.float32)
 
     def get_weights(self) -> Weights:
-        return {name: values.copy() for name, values in self.weights.items()}
+        weights = {name: values.copy() for name, values in self.weights.items()}
+        weights["kernel"][:, 0] = self.vector  # what it learns has no place of its own in the canonical layout
+        return weights
 
     def set_weights(self, weights: Weights) -> None:
         self.weights = {name: values.copy() for name, values in weights.items()}
+        self.vector = self.weights["kernel"][:, 0].astype(np.float64)
 
     def layers(self) -> tuple[Layer, ...]:
         size = self.weights["embedding"].size
@@ -186,6 +189,25 @@ class Unsure(Steady):
 
     name = "tests.fakes:Unsure"
     built = _Unsure
+
+
+class _Biased(BagModel):
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        return super().predict(tokens) + np.float32(1e-3)
+
+
+class Biased(Steady):
+    """Predicts a little more than its weights say."""
+
+    name = "tests.fakes:Biased"
+    built = _Biased
+
+
+class Plain(Steady):
+    """Has the framework's own models alone."""
+
+    name = "tests.fakes:Plain"
+    capabilities = frozenset({"native"})
 
 
 class Absent(Steady):

@@ -10,7 +10,17 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.results import STAGES, ParityRecord, RunResult, read_record
+from harness.results import (
+    STAGES,
+    TRANSPLANT_TOLERANCE,
+    Manifest,
+    OcclusionsRecord,
+    ParityRecord,
+    RunResult,
+    TransplantsRecord,
+    occlusion_tables,
+    read_record,
+)
 
 TINY = {
     "data.train_examples": "400",
@@ -96,6 +106,54 @@ def test_what_native_models_do_otherwise_is_what_their_backends_declare(comparis
         assert record.explanation is not None
         assert record.explanation.declared
         assert record.explanation.error < 0.1 < 1 < record.explanation.without
+
+
+def test_trained_weights_predict_the_same_in_both_frameworks(comparison: tuple[Path, str]) -> None:
+    folder, _ = comparison
+    keys = read_record(folder / "manifest.json", Manifest).keys
+    own = {run_id: key for run_id, key in keys.items() if "continuing" not in run_id}
+    assert all((folder / "runs" / run_id / "weights.npz").is_file() == (run_id in own) for run_id in keys)
+    for target in ("keras-tensorflow", "pytorch"):
+        record = read_record(folder / "transplants" / f"{target}.json", TransplantsRecord)
+        assert record.keys == own
+        assert record.left_out == {}
+        found = {(one.backend, one.model, one.division): one for one in record.transplants}
+        assert len(found) == len(record.transplants) == 2 * 2 * 2
+        for (backend, _, division), one in found.items():
+            assert one.examples == 300
+            assert one.max_difference <= TRANSPLANT_TOLERANCE
+            if backend == target and division == "matched":  # the same arithmetic as before: storing loses nothing
+                assert one.max_difference == 0
+        other = [one.max_difference for (backend, _, _), one in found.items() if backend != target]
+        assert max(other) > 0  # two frameworks did compute it
+
+
+@pytest.mark.parametrize("backend", ["keras-tensorflow", "pytorch"])
+def test_every_kept_word_of_the_examples_that_are_read_is_left_out_once(
+    comparison: tuple[Path, str], backend: str
+) -> None:
+    folder, _ = comparison
+    path = folder / "occlusions" / f"{backend}.json"
+    record = read_record(path, OcclusionsRecord)
+    assert set(record.runs) == {f"{d}-{backend}-{m}-seed0" for d in ("native", "matched") for m in ("rnn", "lstm")}
+    probabilities, words = (pd.read_parquet(table) for table in occlusion_tables(path))
+    lengths = pd.read_parquet(folder / "test.parquet").set_index("example_id")["length"]
+    length = int(TINY["data.length"])
+    # The start token isn't a word; in a text that was cut, it isn't there.
+    kept = lengths.clip(upper=length) - (lengths <= length)
+    for run_id, examples in record.runs.items():
+        assert examples
+        predicted = pd.read_parquet(folder / "runs" / run_id / "predictions.parquet").set_index("example_id")
+        of_run = probabilities[probabilities["run_id"] == run_id]
+        assert set(of_run["example_id"]) == set(examples)
+        for example, rows in of_run.groupby("example_id"):
+            by_window = {window: part["position"].tolist() for window, part in rows.groupby("window")}
+            count = int(kept[example])
+            assert by_window == {0: [-1], 1: list(range(count)), 5: list(range(0, count, 5))}
+            assert words.loc[words["example_id"] == example, "position"].tolist() == by_window[1]
+            whole = rows.loc[rows["window"] == 0, "probability"].item()
+            assert whole == pytest.approx(predicted["probability"][example], abs=1e-6)
+            assert (rows["probability"] != whole).sum() > count / 2
 
 
 def test_the_report_ranks_the_causes(comparison: tuple[Path, str]) -> None:

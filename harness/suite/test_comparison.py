@@ -1,4 +1,4 @@
-"""What ``pytest --benchmark`` runs: one test a run, one a cell of the timing table.
+"""What ``pytest --benchmark`` runs: one test a run, two a backend on trained weights, one a cell of the timing table.
 
 The work is done by the `crosscheck` fixture; a test waits for it, says what went wrong, and hands the recorded
 times to pytest-benchmark.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.results import Stage
+from harness.results import TRANSPLANT_TOLERANCE, Stage
 from harness.session import ComparisonSession, RecordedClock, Timed
 
 pytestmark = [
@@ -106,6 +106,41 @@ def _wait(
         environment=result.environment,
     )
     _replay(request, benchmark, [record.seconds for record in result.history])
+
+
+def test_transplant(crosscheck: ComparisonSession, target: str) -> None:
+    """Trained weights of every backend predict in this one what they predicted at home."""
+    info = crosscheck.info(target)
+    if info.unavailable:
+        pytest.skip(info.unavailable)
+    record = crosscheck.transplants(target)
+    if record is None:
+        pytest.skip("No run has ended with a result, so there are no trained weights.")
+    if isinstance(record, str):
+        pytest.fail(record, pytrace=False)
+    if not record.transplants:
+        pytest.skip(next(f"{run_id}: {reason}" for run_id, reason in record.left_out.items()))
+    worst = max(record.transplants, key=lambda transplant: transplant.max_difference)
+    if worst.max_difference > TRANSPLANT_TOLERANCE:
+        pytest.fail(
+            f"{target}: with the trained weights of {worst.source} a probability differs by {worst.max_difference:.2g} "
+            f"from what that run predicted, expected at most {TRANSPLANT_TOLERANCE:g}.",
+            pytrace=False,
+        )
+
+
+def test_words(crosscheck: ComparisonSession, target: str) -> None:
+    """The examples that the report shows were predicted with their words left out."""
+    info = crosscheck.info(target)
+    if info.unavailable:
+        pytest.skip(info.unavailable)
+    record = crosscheck.occlusions(target)
+    if record is None:
+        pytest.skip("No run of this backend has an example to be read.")
+    if isinstance(record, str):
+        pytest.fail(record, pytrace=False)
+    if not record.runs:
+        pytest.skip(next(f"{run_id}: {reason}" for run_id, reason in record.left_out.items()))
 
 
 def test_timing(

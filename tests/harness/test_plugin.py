@@ -12,7 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.results import Manifest, RunResult, TimingResults, read_record
+from harness.results import (
+    Manifest,
+    OcclusionsRecord,
+    RunResult,
+    TimingResults,
+    TransplantsRecord,
+    read_record,
+    read_weights,
+)
 
 SMALL = (
     "data.train_examples=300",
@@ -63,7 +71,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     shown = text(result)
     assert "::test_training[native-tests.fakes.Steady-lstm-seed0]" in shown
     assert "::test_timing[tests.fakes.Other-rnn-train_step]" in shown
-    result.assert_outcomes(passed=20)
+    result.assert_outcomes(passed=24)
     for name in ("report.md", "comparison.json", "manifest.json", "timings.json"):
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown
@@ -152,7 +160,7 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
 ) -> None:
     result = pytester.runpytest_subprocess(*arguments("tests.fakes:Absent,tests.fakes:Steady"), "-k", "seed0")
     assert result.ret == 0, text(result)
-    result.assert_outcomes(passed=4, skipped=4, deselected=12)
+    result.assert_outcomes(passed=4, skipped=4, deselected=16)
     assert "pip install 'rnn-crosscheck[nobody]'" in text(result)
     statuses = {name: run.status for name, run in results(pytester.path).items()}
     assert sorted(statuses.values()) == ["ok"] * 4 + ["unavailable"] * 4
@@ -230,6 +238,129 @@ def _is_worker_in(cmdline: Path, folder: Path) -> bool:
         return b"harness.worker" in cmdline.read_bytes() and Path(os.readlink(cmdline.parent / "cwd")) == folder
     except OSError:
         return False
+
+
+RNN = ("--crosscheck-models", "rnn", "--crosscheck-seeds", "1")
+
+
+def transplants(folder: Path) -> dict[str, TransplantsRecord]:
+    paths = (folder / "comparison" / "transplants").glob("*.json")
+    return {path.stem: read_record(path, TransplantsRecord) for path in paths}
+
+
+def test_trained_weights_predict_the_same_in_every_backend_and_words_are_left_out(pytester: pytest.Pytester) -> None:
+    options = (*arguments(FAKES, *RNN), "-k", "training or trained", "-rs")
+    first = pytester.runpytest_subprocess(*options)
+    assert first.ret == 0, text(first)
+    first.assert_outcomes(passed=8, deselected=first.parseoutcomes()["deselected"])
+    folder = pytester.path / "comparison"
+    keys = read_record(folder / "manifest.json", Manifest).keys
+    found = transplants(pytester.path)
+    assert set(found) == {"tests.fakes.Steady", "tests.fakes.Other"}
+    for target, record in found.items():
+        assert record.backend == target.replace("s.S", "s:S").replace("s.O", "s:O")
+        assert record.keys == keys
+        assert record.left_out == {}
+        assert {transplant.source for transplant in record.transplants} == set(keys)
+        for transplant in record.transplants:
+            source = read_record(folder / "runs" / transplant.source / "result.json", RunResult).spec
+            assert (transplant.backend, transplant.division) == (source.backend, source.division)
+            assert (transplant.model, transplant.seed, transplant.examples) == ("rnn", 0, 200)
+            assert 0 <= transplant.mean_difference <= transplant.max_difference < 1e-6
+            assert transplant.changed == 0
+    for path in (folder / "occlusions").glob("*.json"):
+        record = read_record(path, OcclusionsRecord)
+        assert record.left_out == {}
+        assert record.keys == {run_id: key for run_id, key in keys.items() if path.stem in run_id}
+        assert set(record.runs) == set(record.keys)
+        check_occlusions(folder, path, record)
+    assert len(list((folder / "occlusions").iterdir())) == 2 * 3
+
+    files = [path for kind in ("transplants", "occlusions") for path in (folder / kind).iterdir()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = pytester.runpytest_subprocess(*options)
+    assert text(again).count("already on disk") == 4 + 2 + 2, text(again)
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+    # Hours of training aren't lost because a run is from before weights were kept, or because its weights were damaged.
+    old, damaged = (folder / "runs" / f"{kind}-tests.fakes.Steady-rnn-seed0" / "weights.npz" for kind in DIVISIONS)
+    old.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    times = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
+    later = pytester.runpytest_subprocess(*options, "--crosscheck-set", "timing.max_rounds=6")
+    assert later.ret == 0, text(later)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for record in transplants(pytester.path).values():
+        assert [transplant.backend for transplant in record.transplants] == ["tests.fakes:Other"] * 2
+        assert "before weights were kept" in record.left_out[old.parent.name]
+        assert "is damaged" in record.left_out[damaged.parent.name]
+        assert record.keys == keys
+    assert "before weights were kept" in text(later)  # the reason why there are no words of Steady
+
+
+DIVISIONS = ("native", "matched")
+
+
+def check_occlusions(folder: Path, path: Path, record: OcclusionsRecord) -> None:
+    """Hold the tables against the runs' own predictions and the texts."""
+    probabilities = pq.read_table(path.with_suffix(".parquet")).to_pylist()
+    words = pq.read_table(path.with_suffix(".words.parquet")).to_pylist()
+    texts = {row["example_id"]: row for row in pq.read_table(folder / "test.parquet").to_pylist()}
+    assert {row["example_id"] for row in words} == {
+        example for examples in record.runs.values() for example in examples
+    }
+    for run_id, examples in record.runs.items():
+        assert examples
+        stored = pq.read_table(folder / "runs" / run_id / "predictions.parquet").to_pylist()
+        predicted = {row["example_id"]: row["probability"] for row in stored}
+        for example in examples:
+            rows = [row for row in probabilities if (row["run_id"], row["example_id"]) == (run_id, example)]
+            spelled = [row for row in words if row["example_id"] == example]
+            kept = min(texts[example]["length"], 30) - (texts[example]["length"] <= 30)
+            assert [row["position"] for row in spelled] == list(range(kept))
+            assert [row["word"] for row in spelled] == re.sub(
+                r'[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~\t\n ]+', " ", texts[example]["text"].lower()
+            ).strip(" ").split(" ")[-kept:]
+            share = sum(row["oov"] for row in spelled) / min(texts[example]["length"], 30)
+            assert share == pytest.approx(texts[example]["oov"])
+            places = [(0, -1), *((1, at) for at in range(kept)), *((5, at) for at in range(0, kept, 5))]
+            assert [(row["window"], row["position"]) for row in rows] == places
+            assert rows[0]["probability"] == pytest.approx(predicted[example], abs=1e-6)
+            assert len({row["probability"] for row in rows}) > 1
+
+
+def test_weights_that_predict_something_else_elsewhere_fail_in_a_sentence(pytester: pytest.Pytester) -> None:
+    backends = "tests.fakes:Steady,tests.fakes:Biased,tests.fakes:Plain"
+    result = pytester.runpytest_subprocess(
+        *arguments(backends, *RNN), "-k", "(native and training) or transplant", "--crosscheck-jobs", "1"
+    )
+    assert result.ret == 1
+    # Nothing can be loaded into Plain, but what it was trained to can be loaded into the others.
+    assert len(transplants(pytester.path)) == 2
+    sources = {run.source for run in transplants(pytester.path)["tests.fakes.Steady"].transplants}
+    assert sources == {f"native-tests.fakes.{name}-rnn-seed0" for name in ("Steady", "Biased", "Plain")}
+    result.assert_outcomes(passed=3, failed=2, deselected=result.parseoutcomes()["deselected"])
+    shown = " ".join(text(result).split())
+    for target, source in (("Steady", "Biased"), ("Biased", "Steady")):
+        assert (
+            f"tests.fakes:{target}: with the trained weights of native-tests.fakes.{source}-rnn-seed0 a probability "
+            "differs by 0.001 from what that run predicted, expected at most 1e-05." in shown
+        )
+    assert "Traceback" not in shown
+    for run_id in sources:
+        assert read_weights(pytester.path / "comparison" / "runs" / run_id / "weights.npz")
+
+
+def test_without_trained_weights_there_is_nothing_to_check(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess(
+        *arguments("tests.fakes:Absent,tests.fakes:Steady", *RNN), "-k", "trained", "-rs"
+    )
+    result.assert_outcomes(skipped=4, deselected=result.parseoutcomes()["deselected"])
+    shown = text(result)
+    assert "pip install 'rnn-crosscheck[nobody]'" in shown
+    assert "No run has ended with a result" in shown
+    assert "No run of this backend has an example to be read" in shown
+    assert not (pytester.path / "comparison" / "transplants").exists()
 
 
 def test_timings_are_entries_of_pytest_benchmark_with_the_recorded_rounds(pytester: pytest.Pytester) -> None:

@@ -5,20 +5,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.errors import ResultsError
 from harness.protocol import load_protocol
 from harness.results import (
+    WEIGHTS,
     Failure,
     RunResult,
     hash_inputs,
+    keeps_weights,
     new_folder,
     read_record,
+    read_weights,
     stored_key,
     write_json,
     write_run,
     write_text,
 )
+from harness.weights import PARAMETERS, initial_weights
 from tests.harness.test_protocol import spec
 
 
@@ -116,3 +122,98 @@ def test_the_hash_of_inputs_sees_ids_labels_tokens_and_their_order() -> None:
     }
     assert len(hashes) == 5
     assert hash_inputs(ids, labels, tokens) == hash_inputs(ids, labels, tokens.astype(np.int64))
+
+
+def test_trained_weights_come_back_to_the_bit_and_need_not_be_there(tmp_path: Path) -> None:
+    weights = initial_weights(load_protocol("quick").model("rnn"), 3)
+    weights["kernel"] = np.asfortranarray(weights["kernel"])
+    write_run(
+        tmp_path / "run",
+        result(),
+        example_ids=["a"],
+        labels=np.array([0], np.int8),
+        probabilities=np.array([0.25], np.float32),
+        weights=weights,
+    )
+    found = read_weights(tmp_path / "run" / WEIGHTS)
+    assert list(found) == list(PARAMETERS)
+    for name, values in found.items():
+        assert values.dtype == np.float32
+        assert values.flags.c_contiguous
+        np.testing.assert_array_equal(values, weights[name])
+    assert stored_key(tmp_path / "run") == "k"
+    # A run from before they were kept is as valid as any.
+    (tmp_path / "run" / WEIGHTS).unlink()
+    assert stored_key(tmp_path / "run") == "k"
+
+
+def test_only_the_protocols_own_runs_keep_their_weights() -> None:
+    own = spec(load_protocol("quick"))
+    assert keeps_weights(own)
+    assert not keeps_weights(own.model_copy(update={"twin": "continuing", "twin_number": 1}))
+    assert not keeps_weights(own.model_copy(update={"variant": "biases"}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("missing", r"There is no .*weights\.npz; the run kept no weights\."),
+        ("empty", r"weights\.npz is damaged: \S.*\."),
+        ("cut off", r"weights\.npz is damaged: \S.*\."),
+        ("one byte", r"weights\.npz is damaged: .*CRC.*\."),
+        ("text", r"weights\.npz is damaged: \S.*\."),
+        ("one array", r"weights\.npz is damaged: \S.*\."),
+        ("objects", r"weights\.npz is damaged: .*allow_pickle.*\."),
+        ("other names", r"doesn't hold the weights of a run: expected embedding, .*, got a, b\."),
+        ("float64", r"doesn't hold the weights of a run: bias is float64, expected float32\."),
+    ],
+)
+def test_weights_that_are_damaged_or_are_none_are_refused_in_a_sentence(
+    tmp_path: Path, damage: str, sentence: str
+) -> None:
+    path = tmp_path / WEIGHTS
+    weights = initial_weights(load_protocol("quick").model("rnn"), 0)
+    np.savez(path, **weights)  # type: ignore[arg-type]
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "one byte":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif damage == "text":
+        path.write_text("weights")
+    elif damage == "one array":
+        with path.open("wb") as file:
+            np.save(file, weights["kernel"])
+    elif damage == "objects":
+        np.savez(path, **{name: np.array([None], object) for name in PARAMETERS})  # type: ignore[arg-type]
+    elif damage == "other names":
+        np.savez(path, a=np.zeros(2), b=np.zeros(3))
+    elif damage == "float64":
+        np.savez(path, **{**weights, "bias": np.zeros(16)})  # type: ignore[arg-type]
+    with pytest.raises(ResultsError, match=sentence):
+        read_weights(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0), bit=st.integers(0, 7), cut=st.booleans())
+def test_weights_with_one_bit_changed_or_cut_off_anywhere_are_refused_or_the_same(
+    tmp_path: Path, place: int, bit: int, cut: bool
+) -> None:
+    path = tmp_path / WEIGHTS
+    weights = {name: np.full((1, 2), number, np.float32) for number, name in enumerate(PARAMETERS)}
+    np.savez(path, **weights)  # type: ignore[arg-type]
+    content = bytearray(path.read_bytes())
+    place %= len(content)
+    content[place] ^= 1 << bit
+    path.write_bytes(content[:place] if cut else content)
+    try:
+        found = read_weights(path)
+    except ResultsError:
+        return
+    for name, values in weights.items():
+        np.testing.assert_array_equal(found[name], values)

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from harness import occlusion
 from harness.protocol import Architecture, DataSpec, Division, Protocol, RunSpec, SeedsSpec, TrainingSpec
 from harness.results import (
     DatasetFacts,
@@ -23,6 +25,7 @@ from harness.results import (
     Kinks,
     LayerRecord,
     Manifest,
+    OcclusionsRecord,
     ParityRecord,
     RunResult,
     Scores,
@@ -32,6 +35,8 @@ from harness.results import (
     TimingRecord,
     TimingResults,
     TraceFacts,
+    TransplantRecord,
+    TransplantsRecord,
     read_record,
     write_json,
     write_run,
@@ -599,3 +604,130 @@ def write_everything(folder: Path) -> Path:
     write_switched(folder, "embedding_weights", seeds=(0, 1), moved=6, backend="keras-tensorflow")
     write_switched(folder, "biases", seeds=(0, 1), moved=9)
     return folder
+
+
+# --- what trained weights are used for ------------------------------------------------------------------------
+
+
+def write_transplants(
+    folder: Path,
+    *,
+    backends: Sequence[str] = ("keras-tensorflow", "pytorch"),
+    apart: float = 3e-7,
+    changed: Mapping[str, int] | None = None,
+) -> None:
+    """Let each backend predict with the weights of the first good run of every backend, division and model.
+
+    Parameters
+    ----------
+    apart
+        Largest difference in probability between two backends; a backend with its own weights has none.
+    changed
+        Model -> predictions that change between two backends; 0 unless given.
+    """
+    manifest = read_record(folder / "manifest.json", Manifest)
+    sources: dict[tuple[str, str, str], RunSpec] = {}
+    for spec in _good_runs(folder, manifest):
+        sources.setdefault((spec.division, spec.model.name, spec.backend), spec)
+    for target in backends:
+        found = [
+            TransplantRecord(
+                source=spec.run_id,
+                backend=spec.backend,
+                model=spec.model.name,
+                division=spec.division,
+                seed=spec.seed,
+                examples=EXAMPLES,
+                max_difference=0.0 if spec.backend == target else apart,
+                mean_difference=0.0 if spec.backend == target else apart / 5,
+                changed=0 if spec.backend == target else (changed or {}).get(spec.model.name, 0),
+            )
+            for spec in sources.values()
+        ]
+        record = TransplantsRecord(
+            key="transplanted",
+            keys={one.source: manifest.keys[one.source] for one in found},
+            backend=target,
+            transplants=tuple(found),
+            seconds=3.5,
+        )
+        write_json(folder / "transplants" / f"{target.replace(':', '.')}.json", record)
+
+
+def write_occlusions(folder: Path, read: Mapping[str, Sequence[str]]) -> None:
+    """Leave words out of examples; `read`: run id -> example ids, of runs that went well.
+
+    A word has an effect of its own on each run, up to 0.1 either way, and five in a row have the sum of theirs.
+    """
+    manifest = read_record(folder / "manifest.json", Manifest)
+    texts = pd.read_parquet(folder / "test.parquet").set_index("example_id")["text"]
+    # The start token takes a place in a text that isn't cut; here none counts.
+    words = {str(name): str(text).split()[-manifest.protocol.data.length :] for name, text in texts.items()}
+    backends: dict[str, list[str]] = {}
+    for spec in _good_runs(folder, manifest):
+        if spec.run_id in read:
+            backends.setdefault(spec.backend, []).append(spec.run_id)
+    for backend, run_ids in backends.items():
+        listed = dict.fromkeys(name for run_id in run_ids for name in read[run_id])
+        said = [one for run_id in run_ids for name in read[run_id] for one in _occluded(folder, run_id, name, words)]
+        seen = [
+            {"example_id": name, "position": position, "word": word, "oov": position % 7 == 3}
+            for name in listed
+            for position, word in enumerate(words[name])
+        ]
+        record = OcclusionsRecord(
+            key="occluded",
+            keys={run_id: manifest.keys[run_id] for run_id in run_ids},
+            backend=backend,
+            runs={run_id: tuple(read[run_id]) for run_id in run_ids},
+            seconds=2.5,
+        )
+        occlusion.write(
+            folder / "occlusions" / f"{backend.replace(':', '.')}.json",
+            record,
+            pa.Table.from_pylist(said, _OCCLUDED),
+            pa.Table.from_pylist(seen, _WORDS),
+        )
+
+
+_OCCLUDED = pa.schema(
+    {
+        "run_id": pa.string(),
+        "example_id": pa.string(),
+        "window": pa.int8(),
+        "position": pa.int32(),
+        "probability": pa.float32(),
+    }
+)
+_WORDS = pa.schema({"example_id": pa.string(), "position": pa.int32(), "word": pa.string(), "oov": pa.bool_()})
+
+
+def _good_runs(folder: Path, manifest: Manifest) -> list[RunSpec]:
+    paths = [folder / "runs" / run_id / "result.json" for run_id in manifest.runs]
+    results = [read_record(path, RunResult) for path in paths if path.is_file()]
+    return [result.spec for result in results if result.status == "ok"]
+
+
+def _occluded(
+    folder: Path, run_id: str, example_id: str, words: Mapping[str, Sequence[str]]
+) -> list[dict[str, str | int | float]]:
+    """Give the predictions of one run for one example, whole and with its words left out."""
+    predictions = pd.read_parquet(folder / "runs" / run_id / "predictions.parquet").set_index("example_id")
+    whole = float(predictions.loc[example_id, "probability"])
+    generator = np.random.default_rng(list(f"{run_id} {example_id}".encode()))
+    effects = generator.uniform(-0.1, 0.1, len(words[example_id]))
+    parts = [(0, -1, 0.0)] + [
+        (window, first, float(effects[first : first + window].sum()))
+        for window in occlusion.WINDOWS
+        for first in range(0, len(effects), window)
+    ]
+    return [
+        {
+            "run_id": run_id,
+            "example_id": example_id,
+            "window": window,
+            "position": position,
+            "probability": min(1.0, max(0.0, whole - effect)),
+        }
+        for window, position, effect in parts
+    ]

@@ -25,6 +25,9 @@ def files(folder: Path) -> dict[str, bytes]:
         folder / "report.md",
         folder / "comparison.json",
         folder / "results_stored.json",
+        folder / "examples.parquet",
+        folder / "pairs.csv",
+        folder / "where.csv",
         *sorted((folder / "figures").iterdir()),
     ]
     return {path.name: path.read_bytes() for path in built}
@@ -34,8 +37,8 @@ def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     built = build(folder)
     first = files(folder)
     assert sorted(first) == [
-        "accuracy.svg", "comparison.json", "learning.svg", "lengths.svg", "ratios.svg", "report.md",
-        "results_stored.json"]  # fmt: skip
+        "accuracy.svg", "comparison.json", "examples.parquet", "ladder.svg", "learning.svg", "lengths.svg", "pairs.csv",
+        "ratios.svg", "reliability.svg", "report.md", "results_stored.json", "where.csv"]  # fmt: skip
     build(folder)
     assert files(folder) == first
     assert built.report == folder / "report.md"
@@ -79,7 +82,8 @@ def test_the_json_says_what_the_report_says(folder: Path) -> None:
     assert content["manifest"]["command"].startswith("pytest --benchmark")
     row = content["examples"][0]["rows"][0]
     assert row["example_id"].startswith("example-")
-    assert isinstance(row["stable"], bool)
+    assert row["kind"] == "stable split"
+    assert content["excess_disagreement"][0]["seeds_a"] == 2
 
 
 def test_no_run_at_all_still_gives_a_report(tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import pytest
 from harness.results import TimingResults
 from reports import tables
 from reports.answer import answer
-from reports.document import render, whole_examples
+from reports.document import render
 from reports.findings import Examples, Findings, find
+from reports.frames import grouped
 from reports.load import Comparison, load
+from reports.reading import whole_examples
 from tests.reports.folders import HOSTILE, source_protocol, write_comparison
 from tests.reports.rendering import kinds_of, tables_of, tokens_of
 
-FIGURES = {name: f"figures/{name}.svg" for name in ("accuracy", "lengths", "learning", "ratios")}
+DRAWN = ("accuracy", "lengths", "reliability", "learning", "ratios", "ladder")
+FIGURES = {name: f"figures/{name}.svg" for name in DRAWN}
 
 SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Why they differ", "Examples",
             "Data, protocol, models, choices", "Every run", "Environment"]  # fmt: skip
@@ -49,7 +52,11 @@ TABLES: dict[str, Callable[[Findings], str]] = {
     "pairs_backends": lambda findings: tables.pairs(findings, "backends"),
     "pairs_models": lambda findings: tables.pairs(findings, "models"),
     "pairs_seeds": lambda findings: tables.pairs(findings, "seeds"),
-    "split_examples": lambda findings: tables.split_examples(findings.examples[0]),
+    "excesses": tables.excesses,
+    "rungs": tables.rungs,
+    "together": tables.together,
+    "where": lambda findings: tables.where(findings.where[findings.where["division"] == "native"]),
+    "quality": tables.quality,
     "mistakes": lambda findings: tables.mistakes(findings.mistakes),
     "by_length": tables.by_length,
     "lead_by_length": tables.lead_by_length,
@@ -84,7 +91,6 @@ def test_every_table_renders_with_its_rows_and_cells(report: str, findings: Find
     for each in found:
         assert len({len(row) for row in each.rows}) == 1
     shapes = [(len(each.rows) - 1, len(each.rows[0])) for each in found]
-    examples = [(len(each.rows), 7) for each in findings.examples if len(each.rows)]
     expected = [
         (4, 4),
         (4, 8),
@@ -92,14 +98,18 @@ def test_every_table_renders_with_its_rows_and_cells(report: str, findings: Find
         (4, 12),
         (8, 11),
         (8, 6),
+        (8, 8),
         (60, 7),
         (8, 9),
         (8, 10),
+        (len(findings.excesses), 10),
+        (len(findings.rungs), 8),
         (15, 12),
         (7, 12),
         (7, 12),
         (7, 12),
-        *examples,
+        (len(findings.together), 9),
+        *((len(rows), 7) for _, rows in grouped(findings.where, "division", "model")),
     ]
     assert shapes[: len(expected)] == expected
     runs = next(each for each in found if each.rows[0][:2] == ["run", "status"])
@@ -119,7 +129,7 @@ def test_no_review_reaches_the_renderer_as_markup(report: str) -> None:
             if child.type == "image":
                 assert child.attrs["src"] in FIGURES.values()
             if child.type == "link_open":
-                assert child.attrs["href"] in ("#every-run", "#speed", "#by-length")
+                assert child.attrs["href"] in ("#every-run", "#speed", "#by-length", "#agreement", "#more-than-chance")
     assert {child for each in tables_of(report) for child in each.kinds} <= {
         "text", "text_special", "strong_open", "strong_close", "em_open", "em_close"}  # fmt: skip
     assert "bullet_list_open" in kinds_of(report)
@@ -170,7 +180,7 @@ def test_the_answer_keeps_to_six_short_points(tmp_path: Path, findings: Findings
 
 def test_figures_have_words_for_those_who_can_t_see_them(report: str) -> None:
     images = [child for token in tokens_of(report) for child in token.children or [] if child.type == "image"]
-    assert len(images) == 4
+    assert len(images) == len(FIGURES)
     assert all(len(image.content) > 60 for image in images)
 
 
@@ -276,5 +286,5 @@ def test_many_pairs_fold_away_and_more_stay_in_the_json(tmp_path: Path) -> None:
     assert "(40 pairs)</summary>" in render(many, find(many), {})
     more = load(write_comparison(tmp_path / "more", seeds={"native": range(10)}, backends=("a", "b", "c")))
     source = render(more, find(more), {})
-    assert "single pairs are in `comparison.json`" in source
+    assert "Every single pair, with oracle accuracy, error consistency and Yule's Q, is a row of `pairs.csv`" in source
     assert "### Across backends" not in source

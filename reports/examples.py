@@ -1,0 +1,169 @@
+"""Examples on which two groups of runs differ for real, or by chance, or are wrong together.
+
+=================  =====================================================================================
+stable split       every seed of A says one thing and every seed of B the other
+coin flip          the prediction changes with the seed, within A or within B
+both wrong, sure   every run of both is wrong, the surest first
+gap                no stable split and not listed above, with the largest distance between the mean
+                   probabilities of A and B
+=================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.errors import ResultsError
+from reports.disagreement import example_pairs, pairs, snippet
+from reports.load import THRESHOLD, Comparison, Predicted, load
+
+STABLE, FLIP, WRONG, GAP = "stable split", "coin flip", "both wrong, sure", "gap"
+
+#: kinds in the order in which they are shown
+KINDS = (STABLE, GAP, FLIP, WRONG)
+
+#: examples that are listed of the first pair, by kind, and of each further one
+FIRST = {STABLE: 5, GAP: 3, FLIP: 2, WRONG: 2}
+OTHERS = {STABLE: 3, GAP: 1, FLIP: 1, WRONG: 1}
+
+_SIDES = ("a", "b")
+
+
+def kinds(predicted: Predicted, pair: pd.Series) -> pd.Series:
+    """Tell of every example what the runs of a pair's two sides make of it, all seeds taken together.
+
+    Returns
+    -------
+    Series of str, by example id: ``stable split``, ``coin flip``, ``both right`` or ``both wrong``; ``split`` where
+    the two disagree and one of them has a single seed, so that nobody can tell whether it is stable.
+    """
+    positive = {side: _positive(predicted, pair, side) for side in _SIDES}
+    all_a, all_b = (positive[side].all(axis=1) for side in _SIDES)
+    none_a, none_b = (~positive[side].any(axis=1) for side in _SIDES)
+    flips = ~(all_a | none_a) | ~(all_b | none_b)
+    label = predicted.test["label"].to_numpy() == 1
+    several = min(positive[side].shape[1] for side in _SIDES) > 1
+    named = np.select(
+        [flips, (all_a & none_b) | (none_a & all_b), np.where(label, all_a, none_a)],
+        [FLIP, STABLE if several else "split", "both right"],
+        "both wrong",
+    )
+    return pd.Series(named, index=predicted.test.index, dtype=object)
+
+
+def listed(predicted: Predicted, pair: pd.Series, limits: dict[str, int]) -> pd.DataFrame:
+    """List examples of each kind for a pair of backends, or of models.
+
+    Stable splits and gaps come by the distance of the mean probabilities, coin flips by how far the seeds spread, and
+    what both get wrong by how sure the least sure run is.
+
+    Columns: kind, example_id, label, mean_a, least_a, most_a, positive_a (seeds that say positive), seeds_a and the
+    same for b, gap, length (None if unknown), oov, truncated, snippet.
+    """
+    facts = predicted.test
+    table = pd.DataFrame({"kind": kinds(predicted, pair)}, index=facts.index)
+    for side in _SIDES:
+        values = predicted.probabilities[_runs(predicted, pair, side)].to_numpy(np.float64)
+        table[f"mean_{side}"] = values.mean(axis=1)
+        table[f"least_{side}"], table[f"most_{side}"] = values.min(axis=1), values.max(axis=1)
+        table[f"positive_{side}"] = (values >= THRESHOLD).sum(axis=1)
+        table[f"seeds_{side}"] = values.shape[1]
+    table["gap"] = (table["mean_a"] - table["mean_b"]).abs()
+    spreads = [table[f"most_{side}"] - table[f"least_{side}"] for side in _SIDES]
+    spread = pd.concat(spreads, axis=1).max(axis=1)
+    least, most = table[["least_a", "least_b"]].min(axis=1), table[["most_a", "most_b"]].max(axis=1)
+    mistake = least.where(facts["label"] == 0, 1 - most)
+    chosen: list[pd.DataFrame] = []
+    for kind, wanted, order in (
+        (STABLE, table["kind"] == STABLE, table["gap"]),
+        (FLIP, table["kind"] == FLIP, spread),
+        (WRONG, table["kind"] == "both wrong", mistake),
+        (GAP, table["kind"] != STABLE, table["gap"]),
+    ):
+        taken = {name for part in chosen for name in part.index}
+        names = [name for name in order[wanted].nlargest(limits[kind] + len(taken)).index if name not in taken]
+        chosen.append(table.loc[names[: limits[kind]]].assign(kind=kind))
+    found = pd.concat(chosen)
+    found = found.sort_values("kind", key=lambda kind: kind.map(KINDS.index), kind="stable")
+    known = facts.loc[found.index]
+    texts = [snippet(text, cut) for text, cut in zip(known["text"], known["truncated"].astype(bool), strict=True)]
+    return found.assign(
+        label=known["label"],
+        length=known["length"],
+        oov=known["oov"],
+        truncated=known["truncated"].astype(bool),
+        snippet=pd.Series(texts, index=found.index, dtype=object),
+    ).reset_index(names="example_id")
+
+
+def to_list(found: pd.DataFrame) -> list[tuple[pd.Series, dict[str, int]]]:
+    """Choose the pairs whose examples are listed, and how many of each kind."""
+    chosen = example_pairs(found)
+    return [(pair, OTHERS if number else FIRST) for number, (_, pair) in enumerate(chosen.iterrows())]
+
+
+def to_read(results_dir: Path) -> dict[str, list[str]]:
+    """Choose the examples that are listed of a finished comparison, for each run that they are shown of.
+
+    Returns
+    -------
+    Run id to example ids; empty where there is nothing to compare.
+
+    Raises
+    ------
+    ResultsError
+        The folder is damaged, or holds runs that don't belong together.
+    """
+    comparison = load(results_dir)
+    wanted: dict[str, list[str]] = {}
+    for pair, limits in to_list(pairs(comparison)):
+        names = listed(comparison, pair, limits)["example_id"].tolist()
+        for side in _SIDES:
+            mine = wanted.setdefault(str(pair[f"run_{side}"]), [])
+            mine += [name for name in names if name not in mine]
+    return wanted
+
+
+def every_example(comparison: Comparison, found: pd.DataFrame) -> pd.DataFrame:
+    """Put everything that is known of every example into one table: one row an example.
+
+    Columns: example_id, label, text, length, oov, truncated; ``<division>-<model>-<A>-<B>_split`` for each pair of
+    backends (see `kinds`); ``<run id>_prob`` and ``<run id>_pred`` for each run that went well.
+
+    Raises
+    ------
+    ResultsError
+        Two pairs of backends would have one column.
+    """
+    parts: dict[str, object] = {}
+    across = found[found["kind"] == "backends"].drop_duplicates(["division", "model_a", "backend_a", "backend_b"])
+    for _, pair in across.iterrows():
+        name = f"{pair['division']}-{pair['model_a']}-{pair['backend_a']}-{pair['backend_b']}_split"
+        if name in parts:
+            raise ResultsError(f"Two pairs of backends have one name, {name!r}: call one of the backends otherwise.")
+        parts[name] = kinds(comparison, pair).astype("category")
+    for run_id in comparison.probabilities:
+        values = comparison.probabilities[run_id]
+        parts[f"{run_id}_prob"] = values
+        parts[f"{run_id}_pred"] = (values >= THRESHOLD).astype(np.int8)
+    facts = comparison.test[["label", "text", "length", "oov", "truncated"]]
+    return pd.concat([facts, pd.DataFrame(parts, index=facts.index)], axis=1).reset_index(names="example_id")
+
+
+def _runs(predicted: Predicted, pair: pd.Series, side: str) -> list[str]:
+    """Name the runs that differ from one side of a pair in the seed at most."""
+    runs = predicted.ok
+    same = (
+        (runs["division"] == pair["division"])
+        & (runs["backend"] == pair[f"backend_{side}"])
+        & (runs["model"] == pair[f"model_{side}"])
+    )
+    return [str(run_id) for run_id in runs.index[same]]
+
+
+def _positive(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_]:
+    return np.asarray(predicted.probabilities[_runs(predicted, pair, side)].to_numpy() >= THRESHOLD)

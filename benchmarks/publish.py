@@ -30,11 +30,11 @@ def main_part(report: str, folder: str) -> str:
 
 
 def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
-    """Copy report, figures, ``comparison.json`` and the protocol, and bring the README up to date."""
+    """Copy report, figures, tables and the protocol, and bring the README up to date."""
     target = root / "docs" / "comparisons" / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for file in ("report.md", "comparison.json"):
+    for file in ("report.md", "comparison.json", "pairs.csv", "where.csv"):
         shutil.copyfile(comparison / file, target / file)
     shutil.copytree(comparison / "figures", target / "figures")
     protocol = json.loads((comparison / "manifest.json").read_text())["protocol"]

@@ -12,6 +12,7 @@ gap                no stable split and not listed above, with the largest distan
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,39 +66,47 @@ def listed(predicted: Predicted, pair: pd.Series, limits: dict[str, int]) -> pd.
     same for b, gap, length (None if unknown), oov, truncated, snippet.
     """
     facts = predicted.test
-    table = pd.DataFrame({"kind": kinds(predicted, pair)}, index=facts.index)
+    kind = kinds(predicted, pair).to_numpy()
+    columns: dict[str, NDArray[Any]] = {}
     for side in _SIDES:
         values = predicted.probabilities[_runs(predicted, pair, side)].to_numpy(np.float64)
-        table[f"mean_{side}"] = values.mean(axis=1)
-        table[f"least_{side}"], table[f"most_{side}"] = values.min(axis=1), values.max(axis=1)
-        table[f"positive_{side}"] = (values >= THRESHOLD).sum(axis=1)
-        table[f"seeds_{side}"] = values.shape[1]
-    table["gap"] = (table["mean_a"] - table["mean_b"]).abs()
-    spreads = [table[f"most_{side}"] - table[f"least_{side}"] for side in _SIDES]
-    spread = pd.concat(spreads, axis=1).max(axis=1)
-    least, most = table[["least_a", "least_b"]].min(axis=1), table[["most_a", "most_b"]].max(axis=1)
-    mistake = least.where(facts["label"] == 0, 1 - most)
-    chosen: list[pd.DataFrame] = []
-    for kind, wanted, order in (
-        (STABLE, table["kind"] == STABLE, table["gap"]),
-        (FLIP, table["kind"] == FLIP, spread),
-        (WRONG, table["kind"] == "both wrong", mistake),
-        (GAP, table["kind"] != STABLE, table["gap"]),
+        columns[f"mean_{side}"] = values.mean(axis=1)
+        columns[f"least_{side}"], columns[f"most_{side}"] = values.min(axis=1), values.max(axis=1)
+        columns[f"positive_{side}"] = (values >= THRESHOLD).sum(axis=1)
+        columns[f"seeds_{side}"] = np.full(len(values), values.shape[1])
+    columns["gap"] = np.abs(columns["mean_a"] - columns["mean_b"])
+    spread = np.maximum(columns["most_a"] - columns["least_a"], columns["most_b"] - columns["least_b"])
+    least = np.minimum(columns["least_a"], columns["least_b"])
+    most = np.maximum(columns["most_a"], columns["most_b"])
+    mistake = np.where(facts["label"].to_numpy() == 0, least, 1 - most)
+    chosen: dict[str, list[int]] = {}
+    taken: list[int] = []
+    # Places in the test split are enough until the few rows are known.
+    for name, wanted, order in (
+        (STABLE, kind == STABLE, columns["gap"]),
+        (FLIP, kind == FLIP, spread),
+        (WRONG, kind == "both wrong", mistake),
+        (GAP, kind != STABLE, columns["gap"]),
     ):
-        taken = {name for part in chosen for name in part.index}
-        names = [name for name in order[wanted].nlargest(limits[kind] + len(taken)).index if name not in taken]
-        chosen.append(table.loc[names[: limits[kind]]].assign(kind=kind))
-    found = pd.concat(chosen)
-    found = found.sort_values("kind", key=lambda kind: kind.map(KINDS.index), kind="stable")
-    known = facts.loc[found.index]
-    texts = [snippet(text, cut) for text, cut in zip(known["text"], known["truncated"].astype(bool), strict=True)]
-    return found.assign(
-        label=known["label"],
-        length=known["length"],
-        oov=known["oov"],
-        truncated=known["truncated"].astype(bool),
-        snippet=pd.Series(texts, index=found.index, dtype=object),
-    ).reset_index(names="example_id")
+        open_ones = np.flatnonzero(wanted & ~np.isin(np.arange(len(kind)), taken))
+        best = open_ones[np.argsort(-order[open_ones], kind="stable")[: limits[name]]]
+        chosen[name] = best.tolist()
+        taken += chosen[name]
+    rows = [row for name in KINDS for row in chosen[name]]
+    known = facts.iloc[rows]
+    cut = known["truncated"].astype(bool)
+    return pd.DataFrame(
+        {
+            "example_id": known.index,
+            "kind": [name for name in KINDS for _ in chosen[name]],
+            **{name: values[rows] for name, values in columns.items()},
+            "label": known["label"].to_numpy(),
+            "length": known["length"].to_numpy(),
+            "oov": known["oov"].to_numpy(),
+            "truncated": cut.to_numpy(),
+            "snippet": [snippet(text, end) for text, end in zip(known["text"], cut, strict=True)],
+        }
+    )
 
 
 def to_list(found: pd.DataFrame) -> list[tuple[pd.Series, dict[str, int]]]:

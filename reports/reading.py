@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -148,7 +149,7 @@ def _on_disk(comparison: Comparison, findings: Findings) -> Iterator[str]:
     yield (
         "```python\n"
         f'examples = pandas.read_parquet("{EXAMPLES_FILE}")\n'
-        f'examples[examples[{column!r}] == {STABLE!r}][["label", "text"]]\n'
+        f'examples[examples[{json.dumps(column)}] == "{STABLE}"][["label", "text"]]\n'
         "```"
     )
 

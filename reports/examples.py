@@ -2,6 +2,7 @@
 
 =================  =====================================================================================
 stable split       every seed of A says one thing and every seed of B the other
+split              the same where a side has a single seed, so that nobody can tell whether it is stable
 coin flip          the prediction changes with the seed, within A or within B
 both wrong, sure   every run of both is wrong, the surest first
 gap                no stable split and not listed above, with the largest distance between the mean
@@ -22,10 +23,10 @@ from harness.errors import ResultsError
 from reports.disagreement import example_pairs, pairs, snippet
 from reports.load import THRESHOLD, Comparison, Predicted, load
 
-STABLE, FLIP, WRONG, GAP = "stable split", "coin flip", "both wrong, sure", "gap"
+STABLE, SPLIT, FLIP, WRONG, GAP = "stable split", "split", "coin flip", "both wrong, sure", "gap"
 
 #: kinds in the order in which they are shown
-KINDS = (STABLE, GAP, FLIP, WRONG)
+KINDS = (STABLE, SPLIT, GAP, FLIP, WRONG)
 
 #: examples that are listed of the first pair, by kind, and of each further one
 FIRST = {STABLE: 5, GAP: 3, FLIP: 2, WRONG: 2}
@@ -50,7 +51,7 @@ def kinds(predicted: Predicted, pair: pd.Series) -> pd.Series:
     several = min(positive[side].shape[1] for side in _SIDES) > 1
     named = np.select(
         [flips, (all_a & none_b) | (none_a & all_b), np.where(label, all_a, none_a)],
-        [FLIP, STABLE if several else "split", "both right"],
+        [FLIP, STABLE if several else SPLIT, "both right"],
         "both wrong",
     )
     return pd.Series(named, index=predicted.test.index, dtype=object)
@@ -79,26 +80,28 @@ def listed(predicted: Predicted, pair: pd.Series, limits: dict[str, int]) -> pd.
     least = np.minimum(columns["least_a"], columns["least_b"])
     most = np.maximum(columns["most_a"], columns["most_b"])
     mistake = np.where(facts["label"].to_numpy() == 0, least, 1 - most)
+    # One seed a side makes a split that nobody can call stable.
+    split = STABLE if min(columns[f"seeds_{side}"][:1].sum() for side in _SIDES) > 1 else SPLIT
     chosen: dict[str, list[int]] = {}
     taken: list[int] = []
     # Places in the test split are enough until the few rows are known.
     for name, wanted, order in (
-        (STABLE, kind == STABLE, columns["gap"]),
+        (split, kind == split, columns["gap"]),
         (FLIP, kind == FLIP, spread),
         (WRONG, kind == "both wrong", mistake),
-        (GAP, kind != STABLE, columns["gap"]),
+        (GAP, ~np.isin(kind, [STABLE, SPLIT]), columns["gap"]),
     ):
         open_ones = np.flatnonzero(wanted & ~np.isin(np.arange(len(kind)), taken))
-        best = open_ones[np.argsort(-order[open_ones], kind="stable")[: limits[name]]]
+        best = open_ones[np.argsort(-order[open_ones], kind="stable")[: limits[STABLE if name == SPLIT else name]]]
         chosen[name] = best.tolist()
         taken += chosen[name]
-    rows = [row for name in KINDS for row in chosen[name]]
+    rows = [row for name in KINDS for row in chosen.get(name, ())]
     known = facts.iloc[rows]
     cut = known["truncated"].astype(bool)
     return pd.DataFrame(
         {
             "example_id": known.index,
-            "kind": [name for name in KINDS for _ in chosen[name]],
+            "kind": [name for name in KINDS for _ in chosen.get(name, ())],
             **{name: values[rows] for name, values in columns.items()},
             "label": known["label"].to_numpy(),
             "length": known["length"].to_numpy(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reports import tables
-from reports.examples import FLIP, GAP, STABLE, WRONG
+from reports.examples import FLIP, GAP, SPLIT, STABLE, WRONG
 from reports.findings import Examples, Findings
 from reports.frames import each
 from reports.load import Comparison
@@ -19,6 +19,7 @@ EXAMPLES_FILE = "examples.parquet"
 
 _TITLES = {
     STABLE: "Stable splits: every seed of A says one thing, every seed of B the other",
+    SPLIT: "Splits: A says one thing and B the other; with one seed a side, nobody can tell whether another would",
     GAP: "Largest gaps besides: mean probabilities furthest apart",
     FLIP: "Coin flips: the seed decides",
     WRONG: "Both wrong, and sure: look for a wrong label, or for a verdict that was cut off",
@@ -95,6 +96,9 @@ def _seen(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
         return f"All {row.seeds_a} seeds of A say {one}, all {row.seeds_b} of B {other}."
     if row.kind == WRONG:
         return f"Every run says {'negative' if row.label else 'positive'}."
+    if row.seeds_a == row.seeds_b == 1:
+        said = ["positive" if positive else "negative" for positive in (row.positive_a, row.positive_b)]
+        return f"Both say {said[0]}." if said[0] == said[1] else f"A says {said[0]}, B {said[1]}."
     return (
         f"{row.positive_a} of {row.seeds_a} seed{'' if row.seeds_a == 1 else 's'} of A and {row.positive_b} of "
         f"{row.seeds_b} of B say positive."

@@ -14,13 +14,13 @@ from reports.excess import FEWEST_SEEDS
 from reports.findings import Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
-from reports.markdown import count, escape, folded, image, listing, note, percent, scientific
+from reports.markdown import count, escape, folded, image, listing, note, percent, scientific, unless_long
 
 #: more pairs than this fold away; with more than the second number, only their groups are shown
 FOLD_PAIRS, MOST_PAIRS = 12, 120
 
-#: more rows than this fold away, and more pairs of backends than the second are spelled out in the tables alone
-FOLD_ROWS, SPELLED_OUT = 24, 6
+#: more pairs of backends are spelled out in the tables alone
+SPELLED_OUT = 6
 
 #: pairs of backends whose buckets are shown; the file has the rest
 _BUCKETS = 4
@@ -57,9 +57,7 @@ def agreement(comparison: Comparison, findings: Findings, figures: Mapping[str, 
         )
     if len(findings.excesses):
         yield "### More than chance"
-        yield from _long(
-            f"Excess disagreement ({len(findings.excesses)} rows)", findings.excesses, tables.excesses(findings)
-        )
+        yield unless_long("Excess disagreement", len(findings.excesses), tables.excesses(findings))
         if findings.excesses[["seeds_a", "seeds_b"]].to_numpy().min() < ENOUGH_SEEDS:
             yield (
                 f"With fewer than {ENOUGH_SEEDS} seeds a side an interval is not worth much: the dots of single pairs "
@@ -67,13 +65,11 @@ def agreement(comparison: Comparison, findings: Findings, figures: Mapping[str, 
             )
     if len(findings.rungs):
         yield "### The ladder in figures"
-        yield from _long(f"Every rung ({len(findings.rungs)} rows)", findings.rungs, tables.rungs(findings))
+        yield unless_long("Every rung", len(findings.rungs), tables.rungs(findings))
     yield from _pairs(findings)
     if len(findings.together):
         yield "### All runs of a kind at once"
-        yield from _long(
-            f"Three runs and more ({len(findings.together)} rows)", findings.together, tables.together(findings)
-        )
+        yield unless_long("Three runs and more", len(findings.together), tables.together(findings))
     yield from _where(findings)
 
 
@@ -145,17 +141,11 @@ def _ladder_in_words(rungs: pd.DataFrame) -> str:
     return f"The noise ladder. Mean disagreement of the groups on each rung: {'; '.join(said)}"
 
 
-def _long(title: str, rows: pd.DataFrame, written: str) -> Iterator[str]:
-    """Show a table, folded if it is long."""
-    yield folded(title, written) if len(rows) > FOLD_ROWS else written
-
-
 def _pairs(findings: Findings) -> Iterator[str]:
     if findings.pairs.empty:
         return
     yield "### Pairs of runs"
-    groups = tables.groups(findings)
-    yield from _long(f"Groups of pairs ({len(findings.groups)} rows)", findings.groups, groups)
+    yield unless_long("Groups of pairs", len(findings.groups), tables.groups(findings))
     total = len(findings.pairs)
     yield f"Every single pair, with oracle accuracy, error consistency and Yule's Q, is a row of `{PAIRS_FILE}`."
     if total > MOST_PAIRS:

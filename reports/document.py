@@ -17,7 +17,7 @@ from reports.export import STORED
 from reports.findings import Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
-from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent
+from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent, unless_long
 from reports.reading import examples
 from reports.why import why_they_differ
 
@@ -82,13 +82,13 @@ def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> B
     yield from _beside_source(findings)
     if len(findings.backends):
         yield "### Between backends"
-        yield tables.backend_differences(findings)
+        yield unless_long("Every pair of backends", len(findings.backends), tables.backend_differences(findings))
     if len(findings.models):
         yield "### Between models"
-        yield tables.model_differences(findings)
+        yield unless_long("Every pair of models", len(findings.models), tables.model_differences(findings))
     yield from _by_length(findings, figures)
     yield "### Loss and learning curves"
-    yield tables.loss(findings)
+    yield unless_long("Loss", len(findings.accuracy), tables.loss(findings))
     if "learning" in figures:
         yield image(figures["learning"], _curves_in_words(findings.curves))
         yield note(
@@ -97,7 +97,7 @@ def _accuracy(comparison: Comparison, findings: Findings, figures: Figures) -> B
         )
     if len(findings.quality):
         yield "### Probabilities: ranking and calibration"
-        yield tables.quality(findings)
+        yield unless_long("Probabilities", len(findings.quality), tables.quality(findings))
         if "reliability" in figures:
             said = [
                 f"{row.model} {row.division} {row.backend} {percent(row.ece)} points" for row in each(findings.quality)
@@ -199,7 +199,7 @@ def _speed(comparison: Comparison, findings: Findings, figures: Figures) -> Bloc
         )
     if len(findings.training):
         yield "### The real runs"
-        yield tables.training(findings)
+        yield unless_long("Training times", len(findings.training), tables.training(findings))
 
 
 def _conditions(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
@@ -332,7 +332,7 @@ def _runs(comparison: Comparison, findings: Findings, figures: Figures) -> Block
     if findings.runs.empty:
         yield "No run was asked for."
         return
-    yield tables.runs(findings)
+    yield unless_long("Runs", len(findings.runs), tables.runs(findings))
     if len(findings.good):
         yield (
             "Every prediction is kept: a run's in `runs/<run>/predictions.parquet` (example id, label, probability), "

@@ -265,10 +265,10 @@ def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> 
         axes[-1].set_xlabel("predictions that differ, % of the test examples")
         present = [name for name in backends if name in {*dots["backend_a"], *dots["backend_b"]}]
         names = [(_short(name), _look(name, backends)[0]) for name in present] + [("two backends", _INK)]
-        for number, (name, colour) in enumerate(reversed(names)):
+        for number, (name, colour) in enumerate(names):
             axes[0].annotate(
-                name, (1, 1), (-110.0 * number, 4), xycoords="axes fraction", textcoords="offset points",
-                ha="right", va="bottom", color=colour, fontsize=9,
+                name, (1, 1), (8, -14.0 * number), xycoords="axes fraction", textcoords="offset points",
+                ha="left", va="top", color=colour, fontsize=9,
             )  # fmt: skip
         _lay_out(figure, h_pad=1)
     return written.getvalue()

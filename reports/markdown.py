@@ -18,6 +18,9 @@ NONE = "-"
 #: longer words are cut: nothing breaks them, and they would stretch a table over the page's edge
 LONGEST_WORD = 40
 
+#: tables with more rows fold away
+LONG = 24
+
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +211,11 @@ def note(sentence: str) -> str:
 def folded(title: str, *blocks: str) -> str:
     """Fold blocks away under a title."""
     return document([f"<details>\n<summary>{title}</summary>", *blocks, "</details>"])
+
+
+def unless_long(title: str, rows: int, block: str) -> str:
+    """Show a table of so many rows, folded away under its title if nobody would read all of it."""
+    return folded(f"{title} ({rows} rows)", block) if rows > LONG else block
 
 
 def image(path: str, alt: str) -> str:

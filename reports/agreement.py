@@ -52,8 +52,8 @@ def agreement(comparison: Comparison, findings: Findings, figures: Mapping[str, 
         yield image(figures["ladder"], _ladder_in_words(findings.rungs))
         yield note(
             "A dot a pair of runs; in a backend's colour where both are of one backend, dark where they are of two. "
-            "Bar: mean with its 95 % interval over runs and examples; transplants and twins are of single runs and "
-            "have none."
+            "Bar: mean with its 95 % interval over runs and examples, cut at the edge of the figure; transplants and "
+            "twins are of single runs and have none."
         )
     if len(findings.excesses):
         yield "### More than chance"

@@ -347,6 +347,8 @@ def _runs(comparison: Comparison, findings: Findings, figures: Figures) -> Block
         failure = comparison.results[str(run_id)].failure
         if failure and failure.log_tail.strip():
             yield folded(f"Last lines of the log of {escape(str(run_id))}", fenced(failure.log_tail))
+    for run_id, reason in comparison.variants.lost.items():
+        yield f"- **{escape(run_id)}**, held against the runs above, failed: {escape(reason)}"
 
 
 def _environment(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:

@@ -99,10 +99,13 @@ class Variants:
         Run id to result, for those that went well.
     probabilities
         As in `Predicted`: a row a test example, a column a variant.
+    lost
+        Run id to the reason, for those that failed.
     """
 
     results: Mapping[str, RunResult]
     probabilities: pd.DataFrame
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,11 @@ def load(results_dir: Path) -> Comparison:
     test = _test_table(results_dir / "test.parquet")
     runs = results_dir / "runs"
     results = dict(_results(runs, manifest, manifest.runs))
-    good, variants = _good(results), _good(dict(_results(runs, manifest, manifest.variants)))
+    asked = dict(_results(runs, manifest, manifest.variants))
+    good, variants = _good(results), _good(asked)
+    lost = {
+        run_id: found.failure.reason for run_id, found in asked.items() if found.status == "failed" and found.failure
+    }
     _same_inputs(good | variants, facts)
     traced = {run_id: result for run_id, result in (good | variants).items() if result.trace is not None}
     return Comparison(
@@ -183,7 +190,7 @@ def load(results_dir: Path) -> Comparison:
         results=results,
         probabilities=_all_probabilities(runs, good, test),
         timings=_timings(results_dir / "timings.json", manifest),
-        variants=Variants(variants, _all_probabilities(runs, variants, test)),
+        variants=Variants(variants, _all_probabilities(runs, variants, test), lost),
         traces={run_id: _trace(runs / run_id, result, test) for run_id, result in traced.items()},
         stages=tuple(_parity(results_dir / "parity", manifest, ParityRecord)),
         effects=tuple(_parity(results_dir / "parity", manifest, EffectsRecord)),

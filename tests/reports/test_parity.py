@@ -14,7 +14,7 @@ import pytest
 from harness.errors import ResultsError
 from harness.parity import FACTORS
 from harness.protocol import Factors, TrainingSpec
-from harness.results import STAGES, Explanation, ParityRecord, RunResult, read_record, write_json
+from harness.results import STAGES, Explanation, Failure, ParityRecord, RunResult, read_record, write_json
 from reports import divergence, figures, parity
 from reports.answer import answer, judgements
 from reports.build import as_json, build
@@ -332,6 +332,18 @@ def test_a_twin_that_failed_or_is_not_there_is_none(small: Path) -> None:
     path = small / "runs" / "matched-pytorch-lstm-seed0-continuing3" / "result.json"
     write_json(path, read_record(path, RunResult).model_copy(update={"status": "failed"}))
     assert verdict_of(small)["twins"] == 4
+
+
+def test_a_twin_that_failed_is_named_with_its_reason(small: Path) -> None:
+    write_traces(small, models=("lstm",))
+    run_id = "matched-pytorch-lstm-seed0-continuing3"
+    path = small / "runs" / run_id / "result.json"
+    failed = {"status": "failed", "failure": Failure(reason="The worker | died.")}
+    write_json(path, read_record(path, RunResult).model_copy(update=failed))
+    comparison = load(small)
+    assert f"- **{run_id}**, held against the runs above, failed: The worker \\| died." in render(
+        comparison, find(comparison), {}
+    )
 
 
 def test_twins_of_a_run_that_is_not_there_are_left_alone(small: Path) -> None:

@@ -268,6 +268,7 @@ class TransplantsRecord(_Record):
     format: int = FORMAT
     key: str
     keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    finished: Annotated[dict[str, str], Field(description="run id -> when the run whose weights were taken ended")] = {}
     backend: Annotated[str, Field(description="the target")]
     transplants: tuple[TransplantRecord, ...]
     left_out: Annotated[dict[str, str], Field(description="run id -> why its weights weren't taken")] = {}
@@ -285,6 +286,7 @@ class OcclusionsRecord(_Record):
     format: int = FORMAT
     key: str
     keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    finished: Annotated[dict[str, str], Field(description="run id -> when the run whose weights were taken ended")] = {}
     backend: str
     runs: Annotated[dict[str, tuple[str, ...]], Field(description="run id -> ids of its examples")]
     left_out: Annotated[dict[str, str], Field(description="run id -> why it isn't among the runs")] = {}

@@ -354,20 +354,20 @@ def _plan_trained(
     if not taken and not without:
         return None
     reason = "The run was made before weights were kept; delete its folder to have it trained again."
-    extra |= {
-        "sources": {run.run_id: run.key for run in taken},
-        "left_out": {run.run_id: reason for run in without},
-        "keys": {run.run_id: run.key for run in (*taken, *without)},
-    }
     # A run that was deleted and trained again has the same key, and need not have the same weights.
     finished = {
         run.run_id: read_record(folder / "runs" / run.run_id / "result.json", RunResult).finished for run in taken
+    }
+    extra |= {
+        "finished": finished,
+        "sources": {run.run_id: run.key for run in taken},
+        "left_out": {run.run_id: reason for run in without},
+        "keys": {run.run_id: run.key for run in (*taken, *without)},
     }
     content = {
         "mode": mode,
         "versions": dict(info.versions),
         "source": _source("worker.py", "occlusion.py"),
-        "finished": finished,
         **extra,
     }
     spec = (*taken, *without)[0].spec.model_copy(update={"backend": info.name})

@@ -459,6 +459,7 @@ def _transplant(request: Mapping[str, Any], backend: Backend, emit: Emit) -> Non
     record = TransplantsRecord(
         key=request["key"],
         keys=request["keys"],
+        finished=request["finished"],
         backend=backend.name,
         transplants=tuple(found),
         left_out=left_out,
@@ -536,6 +537,7 @@ def _occlude(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     record = OcclusionsRecord(
         key=request["key"],
         keys=request["keys"],
+        finished=request["finished"],
         backend=backend.name,
         runs=runs,
         left_out=left_out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import Any
 
 import pandas as pd
@@ -74,18 +75,12 @@ def agreement(comparison: Comparison, findings: Findings, figures: Mapping[str, 
 
 
 def sentences(findings: Findings) -> list[str]:
-    """Say of each pair of backends and model how much of its disagreement is chance and how much comes on top."""
+    """Say of each pair of backends and model how much of its disagreement its own seeds have as well."""
     said = []
     listed = list(grouped(findings.excesses, "model", "backend_a", "backend_b"))
     for (model, a, b), rows in listed[:SPELLED_OUT]:
         parts = [_of_division(row) for row in each(rows)]
-        twins = rows["twins"].dropna()
-        chaos = (
-            f" Rounding alone, in twins of one run, changes {percent(twins.iloc[0])} % of the predictions."
-            if len(twins)
-            else ""
-        )
-        said.append(f"**{escape(model)}, {escape(a)} and {escape(b)}.** {' '.join(parts)}{chaos}")
+        said.append(f"**{escape(model)}, {escape(a)} and {escape(b)}.** {' '.join(parts)}")
     if len(listed) > len(said):
         said.append(
             f"{len(listed) - len(said)} more pairs are in the table under [More than chance](#more-than-chance)."
@@ -94,42 +89,64 @@ def sentences(findings: Findings) -> list[str]:
 
 
 def _of_division(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
-    start = "With their own defaults" if row.division == "native" else "Under equal conditions"
+    a, b = escape(row.backend_a), escape(row.backend_b)
+    if row.division == "native":
+        said = f"With their own defaults two runs disagree on {percent(row.between)} % of the examples"
+    else:
+        said = (
+            f"Under equal conditions two runs of different seeds disagree on {percent(row.between)} % of the examples "
+            f"({percent(row.same_seed)} % from equal weights)"
+        )
     seeds = f"{row.seeds_a} seeds each" if row.seeds_a == row.seeds_b else f"{row.seeds_a} and {row.seeds_b} seeds"
-    said = (
-        f"{start} two runs disagree on {percent(row.between)} % of the examples; two seeds of one backend do on "
-        f"{percent(row.floor)} %, so {percent(row.excess)} points are the backends'"
-    )
+    said += f", two seeds of {a} on {percent(row.own_a)} %, two of {b} on {percent(row.own_b)} %: "
+    points = f"{percent(row.excess)} points on top of the mean of these"
     if pd.isna(row.low):
         few = min(row.seeds_a, row.seeds_b) < FEWEST_SEEDS
-        return f"{said} ({seeds}; {f'an interval takes {FEWEST_SEEDS}' if few else 'there is no interval'})."
-    clear = "" if row.low > 0 or row.high < 0 else ", which includes 0"
-    return f"{said} (95 % interval {percent(row.low)} to {percent(row.high)}{clear}; {seeds})."
+        said += f"{points} ({seeds}; {f'an interval takes {FEWEST_SEEDS}' if few else 'there is no interval'})."
+    else:
+        clear = "" if row.low > 0 else ", so more than seeds do is not shown"
+        said += f"{points} (95 % interval {percent(row.low)} to {percent(row.high)}, {seeds}){clear}."
+    known = [
+        f"{percent(share)} % ({name})" for share, name in ((row.twins_a, a), (row.twins_b, b)) if not pd.isna(share)
+    ]
+    return f"{said} Rounding alone changes {listing(known)} of the predictions of one run." if known else said
 
 
 def _transplanted(comparison: Comparison, findings: Findings) -> list[str]:
-    """Say whether trained weights give the same probabilities elsewhere; in bold where they don't."""
+    """Say whether trained weights give the same probabilities elsewhere; in bold where they don't, or nobody knows."""
     rows = findings.transplants
     across = rows[rows["source"] != rows["target"]]
-    said = []
-    if len(across):
-        worst = across["max_difference"].max()
-        beyond = rows[rows["max_difference"] > TRANSPLANT_TOLERANCE]
-        if beyond.empty:
-            said.append(
-                "Trained weights of one backend, loaded into another, give the same probabilities to "
-                f"{scientific(worst)} ({len(across)} transplants; at most {scientific(TRANSPLANT_TOLERANCE)} is "
-                "allowed), so no disagreement comes from predicting."
-            )
-        for row in each(beyond):
-            said.append(
-                f"**Trained weights of {escape(row.source)}, loaded into {escape(row.target)}, predict otherwise**: "
-                f"{escape(row.model)}, {row.division}, seed {row.seed}: by {scientific(row.max_difference)} in "
-                f"probability, where at most {scientific(TRANSPLANT_TOLERANCE)} is allowed, and {count(row.changed)} "
-                f"of {count(row.examples)} predictions change."
-            )
-    missing = {run_id: why for record in comparison.transplants for run_id, why in record.left_out.items()}
-    said += [f"Not transplanted: {escape(run_id)}: {escape(why)}" for run_id, why in missing.items()]
+    beyond = rows[rows["max_difference"] > TRANSPLANT_TOLERANCE]
+    said = [
+        f"**Trained weights of {escape(row.source)}, loaded into {escape(row.target)}, predict otherwise**: "
+        f"{escape(row.model)}, {row.division}, seed {row.seed}: by {scientific(row.max_difference)} in "
+        f"probability, where at most {scientific(TRANSPLANT_TOLERANCE)} is allowed, and {count(row.changed)} "
+        f"of {count(row.examples)} predictions change."
+        for row in each(beyond)
+    ]
+    if rows.empty:
+        return said
+    there = set(zip(across["division"], across["model"], across["source"], across["target"], strict=True))
+    wanted = [
+        (division, model, a, b)
+        for (division, model), runs in grouped(comparison.ok, "division", "model")
+        for a, b in permutations(dict.fromkeys(runs["backend"]), 2)
+    ]
+    missing = [place for place in wanted if place not in there]
+    if beyond.empty and len(across):
+        many = f"{len(across)} transplant{'' if len(across) == 1 else 's'}"
+        so = "" if missing else ", so no disagreement comes from predicting"
+        said.append(
+            "Trained weights of one backend, loaded into another, give the same probabilities to "
+            f"{scientific(across['max_difference'].max())} ({many}, one seed each; at most "
+            f"{scientific(TRANSPLANT_TOLERANCE)} is allowed){so}."
+        )
+    if missing:
+        names = [f"{escape(a)} in {escape(b)} ({escape(model)}, {division})" for division, model, a, b in missing]
+        more = f" and {len(names) - SPELLED_OUT} more" if len(names) > SPELLED_OUT else ""
+        said.append(f"**Not tried**: trained weights of {'; '.join(names[:SPELLED_OUT])}{more}.")
+    left_out = {run_id: why for record in comparison.transplants for run_id, why in record.left_out.items()}
+    said += [f"Not transplanted: {escape(run_id)}: {escape(why)}" for run_id, why in left_out.items()]
     return said
 
 
@@ -164,16 +181,17 @@ def _where(findings: Findings) -> Iterator[str]:
         return
     yield "### Where the disagreement lives"
     yield (
-        "In each bucket of test examples: what two runs of different seeds disagree on, less what two seeds of one "
-        "backend do there. Buckets are cut by quantiles of the examples or at fixed places, never by what disagrees in "
-        "them."
+        "In each bucket of test examples: what runs of the two backends disagree on, less what the seeds of each do "
+        "there, on average. Buckets are cut by quantiles of the examples or at fixed places, never by what disagrees "
+        "in them."
     )
     listed = list(grouped(findings.where, "division", "model", "backend_a", "backend_b"))
     for (division, model, a, b), rows in listed[:_BUCKETS]:
         yield folded(f"{escape(model)}, {division}: {listing([escape(a), escape(b)])}", tables.where(rows))
     yield note(
         "Floor: mean of what A's and B's own seeds disagree on. On top: excess disagreement with its 95 % interval "
-        "over runs and examples. Length: tokens before anything is cut. Confidence: how far the mean probability of "
+        "over runs and examples. Length: tokens before anything is cut. Unknown words: their share of the tokens that "
+        "the models see. Confidence: how far the mean probability of "
         "all runs of the two is on the way from 0.5 to 0 or 1; it is made of the same predictions, so disagreement "
         "falls with it by construction, and the floor with it."
     )

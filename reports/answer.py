@@ -228,7 +228,7 @@ def _disagreement(findings: Findings) -> list[str]:
     if shown["kind"].iloc[0] == "seeds":
         said += " That is chance, and what any disagreement of two backends is to be held against."
     elif shown["floor"].notna().any():
-        said += " Floor: what two seeds of one backend disagree on, by chance alone."
+        said += " Floor: what two seeds of one backend disagree on, mean of both backends."
     return [said]
 
 

@@ -136,12 +136,14 @@ def sides(predicted: Predicted) -> list[Sides]:
 def excesses(comparison: Comparison, dots: pd.DataFrame) -> pd.DataFrame:
     """Give one row a pair of backends, division and model: where its disagreement comes from.
 
-    Columns: division, model, backend_a, backend_b, seeds_a, seeds_b, between (mean disagreement over pairs with
-    different seeds), floor (mean of what A's and B's own seeds disagree on), excess with low and high, twins (mean
-    disagreement of the two backends' continuing twins with their own runs; NaN without any).
+    Columns: division, model, backend_a, backend_b, seeds_a, seeds_b, between (mean disagreement of A's runs with B's;
+    in the matched division of those with different seeds), same_seed (of those with equal seeds there; NaN for
+    native runs, where an equal number means nothing), own_a, own_b (what the seeds of each disagree on), floor (mean
+    of the two), excess with low and high, twins_a, twins_b (what rounding alone changes in a matched run of each: mean
+    over continuing twins; NaN for native runs, which have none).
     """
     positive = comparison.probabilities.to_numpy() >= THRESHOLD
-    twins = dots[(dots["rung"] == RUNGS.index("twin")) & dots["run_b"].str.contains("-continuing")]
+    twins = dots[dots["rung"] == RUNGS.index("twin")]
     rows = []
     for side in sides(comparison):
         a, b = positive[:, side.columns_a], positive[:, side.columns_b]
@@ -149,7 +151,13 @@ def excesses(comparison: Comparison, dots: pd.DataFrame) -> pd.DataFrame:
             continue
         estimate = excess(a, b, seeds_shared=side.shared).estimate()
         apart = between(a, b, seeds_shared=side.shared)
-        chaos = twins[(twins["model_a"] == side.model) & twins["backend_a"].isin([side.backend_a, side.backend_b])]
+        chaos = {
+            name: twins.loc[
+                (twins["model_a"] == side.model) & (twins["backend_a"] == name) & (twins["division"] == side.division),
+                "disagreement",
+            ].mean()
+            for name in (side.backend_a, side.backend_b)
+        }
         rows.append(
             {
                 "division": side.division,
@@ -159,15 +167,19 @@ def excesses(comparison: Comparison, dots: pd.DataFrame) -> pd.DataFrame:
                 "seeds_a": a.shape[1],
                 "seeds_b": b.shape[1],
                 "between": apart,
+                "same_seed": float((a != b).mean()) if side.shared else np.nan,
+                "own_a": float(within(a).values.mean()),
+                "own_b": float(within(b).values.mean()),
                 "floor": apart - estimate.value,
                 "excess": estimate.value,
                 "low": estimate.low,
                 "high": estimate.high,
-                "twins": chaos["disagreement"].mean(),
+                "twins_a": chaos[side.backend_a],
+                "twins_b": chaos[side.backend_b],
             }
         )
-    columns = ["division", "model", "backend_a", "backend_b", "seeds_a", "seeds_b", "between", "floor", "excess",
-               "low", "high", "twins"]  # fmt: skip
+    columns = ["division", "model", "backend_a", "backend_b", "seeds_a", "seeds_b", "between", "same_seed", "own_a",
+               "own_b", "floor", "excess", "low", "high", "twins_a", "twins_b"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -251,10 +263,11 @@ def _transplants(comparison: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def _twins(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Hold continuing twins against their own runs; initial ones show how little is enough, and are no band."""
     for run_id, result in comparison.variants.results.items():
         spec = result.spec
         own = spec.model_copy(update={"twin": "", "twin_number": 0}).run_id
-        if not spec.twin or spec.variant or own not in comparison.probabilities:
+        if spec.twin != "continuing" or spec.variant or own not in comparison.probabilities:
             continue
         said: NDArray[np.bool_] = comparison.variants.probabilities[run_id].to_numpy() >= THRESHOLD
         yield {

@@ -194,8 +194,10 @@ def load(results_dir: Path) -> Comparison:
         traces={run_id: _trace(runs / run_id, result, test) for run_id, result in traced.items()},
         stages=tuple(_parity(results_dir / "parity", manifest, ParityRecord)),
         effects=tuple(_parity(results_dir / "parity", manifest, EffectsRecord)),
-        transplants=tuple(record for _, record in _trained(results_dir / "transplants", manifest, TransplantsRecord)),
-        occlusions=_occlusions(results_dir / "occlusions", manifest, test),
+        transplants=tuple(
+            record for _, record in _trained(results_dir / "transplants", manifest, good, TransplantsRecord)
+        ),
+        occlusions=_occlusions(results_dir / "occlusions", manifest, good, test),
     )
 
 
@@ -381,22 +383,28 @@ def _parity(folder: Path, manifest: Manifest, kind: type[Stored]) -> Iterable[St
             yield record
 
 
-def _trained(folder: Path, manifest: Manifest, kind: type[Trained]) -> Iterable[tuple[Path, Trained]]:
-    """Read what was made from trained weights; what is damaged or of other runs is as good as absent."""
+def _trained(
+    folder: Path, manifest: Manifest, good: Mapping[str, RunResult], kind: type[Trained]
+) -> Iterable[tuple[Path, Trained]]:
+    """Read what was made from trained weights; what is damaged or of other runs is as good as absent.
+
+    A run that was deleted and trained again has its old key, so the time when it ended counts as well.
+    """
     for backend in manifest.backends:
         path = folder / f"{backend.replace(':', '.')}.json"
         try:
             record = read_record(path, kind)
         except ResultsError:
             continue
-        if all(manifest.keys.get(run_id) == key for run_id, key in record.keys.items()):
+        same = all(manifest.keys.get(run_id) == key for run_id, key in record.keys.items())
+        if same and all(run_id in good and good[run_id].finished == ended for run_id, ended in record.finished.items()):
             yield path, record
 
 
-def _occlusions(folder: Path, manifest: Manifest, test: pd.DataFrame) -> Occlusions:
+def _occlusions(folder: Path, manifest: Manifest, good: Mapping[str, RunResult], test: pd.DataFrame) -> Occlusions:
     empty = Occlusions()
     probabilities, words = [], []
-    for path, _ in _trained(folder, manifest, OcclusionsRecord):
+    for path, _ in _trained(folder, manifest, good, OcclusionsRecord):
         of_runs, of_words = occlusion_tables(path)
         try:
             found = _read_parquet(of_runs, tuple(empty.probabilities.columns))

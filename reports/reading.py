@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reports import tables
-from reports.examples import FLIP, GAP, SPLIT, STABLE, WRONG
+from reports.examples import FLIP, GAP, SPLIT, STABLE, WRONG, kinds
 from reports.findings import Examples, Findings
 from reports.frames import each
 from reports.load import Comparison
 from reports.markdown import count, escape, folded, listing, note, percent
-from reports.words import Moved, Read, Reader
+from reports.words import LEAST, Moved, Read, Reader
 
 #: every example with every run's prediction
 EXAMPLES_FILE = "examples.parquet"
@@ -22,7 +22,7 @@ _TITLES = {
     SPLIT: "Splits: A says one thing and B the other; with one seed a side, nobody can tell whether another would",
     GAP: "Largest gaps besides: mean probabilities furthest apart",
     FLIP: "Coin flips: the seed decides",
-    WRONG: "Both wrong, and sure: look for a wrong label, or for a verdict that was cut off",
+    WRONG: "Both wrong, the surest first: look for a wrong label, or for a verdict that was cut off",
 }
 
 
@@ -36,10 +36,10 @@ def examples(comparison: Comparison, findings: Findings, figures: Mapping[str, s
     if shown:
         reader = Reader(comparison.occlusions)
         first, *others = shown
-        yield f"### {pair_in_words(first)}"
+        yield f"### {_sides(first)}"
         yield from _blocks(first, reader)
         for one in others:
-            yield folded(pair_in_words(one), *_blocks(one, reader))
+            yield folded(_sides(one), *_blocks(one, reader))
         yield _explained(len(comparison.occlusions.words) > 0)
     yield from _on_disk(comparison, findings)
     yield from _in_full(read)
@@ -52,18 +52,27 @@ def examples(comparison: Comparison, findings: Findings, figures: Mapping[str, s
         yield folded(title, tables.mistakes(findings.mistakes), explained)
 
 
+def _sides(one: Examples) -> str:
+    """Name A and B, what they share, and how many seeds of each were asked."""
+    pair, row = one.pair, one.rows.iloc[0]
+    across, shared = ("backend", "model") if pair["kind"] == "backends" else ("model", "backend")
+    a, b = (escape(str(pair[f"{across}_{side}"])) for side in ("a", "b"))
+    seeds = f"{row['seeds_a']} and {row['seeds_b']} seeds"
+    return f"A is {a}, B is {b}: {escape(str(pair[f'{shared}_a']))}, {pair['division']}, {seeds}"
+
+
 def _explained(occluded: bool) -> str:
     words = (
         "Words: what happens to the run's probability of *positive* when they are left out (+0.20: the word raised it "
-        "by 0.20), single words first, then five in a row; in the text ᴬ and ᴮ mark those of A's and of B's run. That "
-        "is measured on one run a side, so it says what moved this model, not what moves the recipe. "
+        "by 0.20), single words first, then blocks of five in a row; in the text ᴬ and ᴮ mark those of A's and of B's "
+        "run. That is measured on one run a side, so it says what moved this model, not what moves the recipe. "
         if occluded
         else ""
     )
     return (
         f"{words}Probabilities are means over seeds, with least and most. What can be concluded: that these trained "
-        "models differ on these texts, and where every seed does, that another seed would probably differ too. What "
-        "can't: that the frameworks differ, which is what [Agreement](#agreement) is about."
+        "models differ on these texts. What can't: that other seeds would (with few seeds many a stable split is "
+        "luck), or that the frameworks differ, which is what [Agreement](#agreement) is about."
     )
 
 
@@ -77,14 +86,17 @@ def _blocks(one: Examples, reader: Reader) -> Iterator[str]:
 
 
 def _block(pair: Any, row: Any, reader: Reader) -> Iterator[str]:  # noqa: ANN401 - a row each of pandas
-    cut = ", cut to its end" if row.truncated else ""
-    unknown = "" if row.oov != row.oov else f", {percent(row.oov)} % of them unknown to the models"
-    tokens = "" if row.length != row.length else f"; {count(row.length)} tokens{unknown}{cut}"
+    cut = ", of which the models see the end only" if row.truncated else ""
+    seen_part = "of what they see" if row.truncated else "of them"
+    unknown = "" if row.oov != row.oov else f"; {percent(row.oov)} % {seen_part} unknown words"
+    tokens = "" if row.length != row.length else f"; {count(row.length)} tokens{cut}{unknown}"
     seen = {side: reader.read(str(pair[f"run_{side}"]), row.example_id) for side in ("a", "b")}
     lines = [f"**{escape(row.example_id)}**, label {'positive' if row.label else 'negative'}{tokens}. {_seen(row)}"]
     across = "backend" if pair["kind"] == "backends" else "model"
     for side in ("a", "b"):
-        lines.append(f"- {side.upper()}, {escape(pair[f'{across}_{side}'])}: {_said(row, side)}{_words(seen[side])}")
+        own = reader.whole(str(pair[f"run_{side}"]), row.example_id)
+        words = _words(seen[side], int(pair[f"seed_{side}"]), own)
+        lines.append(f"- {side.upper()}, {escape(pair[f'{across}_{side}'])}: {_said(row, side)}{words}")
     yield "\n".join(lines[:1]) + "\n\n" + "\n".join(lines[1:])
     yield f"> {_marked(row, seen, reader)}"
 
@@ -111,13 +123,14 @@ def _said(row: Any, side: str) -> str:  # noqa: ANN401 - a named tuple of pandas
     return f"{mean:.2f}{spread}"
 
 
-def _words(read: Read | None) -> str:
-    if read is None:
+def _words(read: Read | None, seed: int, whole: float | None) -> str:
+    """Name the words that moved one run, and which run that is."""
+    if read is None or whole is None:
         return ""
     moved = [*read.single, *read.stretches]
     if not moved:
-        return "; no word left out moves it"
-    return f"; words: {listing([_moved(one) for one in moved])}"
+        return f"; no word left out moves seed {seed} ({whole:.2f}) by {LEAST:g}"
+    return f"; words of seed {seed} ({whole:.2f}): {listing([_moved(one) for one in moved])}"
 
 
 def _moved(one: Moved) -> str:
@@ -143,17 +156,20 @@ def _on_disk(comparison: Comparison, findings: Findings) -> Iterator[str]:
     if across.empty:
         return
     pair = across.iloc[0]
+    shown = kinds(comparison, pair)
+    kind = STABLE if (shown == STABLE).any() else SPLIT
     column = f"{pair['division']}-{pair['model_a']}-{pair['backend_a']}-{pair['backend_b']}_split"
     if "`" in column or "\n" in column:
         return
     yield (
-        f"All {count(len(comparison.test))} examples, with every run's probability and prediction and their kind for "
-        f"each pair of backends, are in `{EXAMPLES_FILE}`:"
+        f"All {count(len(comparison.test))} test examples, with every run's probability and prediction and their kind "
+        f"for each pair of backends, are in `{EXAMPLES_FILE}`:"
     )
     yield (
         "```python\n"
+        "import pandas\n\n"
         f'examples = pandas.read_parquet("{EXAMPLES_FILE}")\n'
-        f'examples[examples[{json.dumps(column)}] == "{STABLE}"][["label", "text"]]\n'
+        f'examples[examples[{json.dumps(column)}] == "{kind}"][["label", "text"]]\n'
         "```"
     )
 

@@ -373,21 +373,26 @@ def excesses(findings: Findings) -> str:
         text("A", "backend_a"),
         text("B", "backend_b"),
         Column("seeds", ("seeds_a", "seeds_b"), lambda a, b: f"{a}, {b}"),
-        number("disagree, %", "between", percent),
-        number("floor, %", "floor", percent),
+        number("A and B, %", "between", percent),
+        number("A's own, %", "own_a", percent),
+        number("B's own, %", "own_b", percent),
         number("on top, points", "excess", percent),
         Column("95 % interval", ("low", "high"), interval(percent)),
-        number("twins, %", "twins", percent),
+        Column("twins of A, of B, %", ("twins_a", "twins_b"), _both),
     ]
     return (
         table(findings.excesses, columns)
         + "\n\n"
         + note(
-            "Disagree: mean over all runs of A with all of B that have different seeds. Floor: mean of what A's and "
-            "B's own seeds disagree on. On top: the difference, or excess disagreement: what is neither seed nor "
-            "chance, with its interval over runs and examples. Twins: what rounding alone changes in one run of each."
+            "Disagreement of any run of A with any of B (matched: of those with different seeds), of two seeds of A, "
+            "and of two seeds of B. On top: the first less the mean of the other two, or excess disagreement, with its "
+            "interval over runs and examples. Twins: what rounding alone changes in one matched run of each."
         )
     )
+
+
+def _both(a: float, b: float) -> str:
+    return NONE if all(pd.isna(share) for share in (a, b)) else f"{percent(a)}, {percent(b)}"
 
 
 def rungs(findings: Findings) -> str:
@@ -406,8 +411,8 @@ def rungs(findings: Findings) -> str:
         table(findings.rungs, columns)
         + "\n\n"
         + note(
-            "Share of the test examples on which the two runs of a pair predict differently, mean over pairs. Two "
-            "backends are alike when their matched rung is no higher than that of their twins."
+            "Share of the test examples on which the two runs of a pair predict differently, mean over pairs. Whether "
+            "matched pairs part as twins do is judged under Why they differ."
         )
     )
 

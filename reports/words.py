@@ -79,6 +79,12 @@ class Reader:
             tuple(self._most(rows, effects, words, rows["window"] > 1, 0, NAMED_RUNS)),
         )
 
+    def whole(self, run_id: str, example_id: str) -> float | None:
+        """Give a run's probability for an example of which nothing is left out, if it was asked."""
+        rows = self._asked.get((run_id, example_id))
+        whole = rows.loc[rows["window"] == 0, "probability"] if rows is not None else pd.Series(dtype=float)
+        return float(whole.iloc[0]) if len(whole) == 1 else None
+
     @staticmethod
     def _most(
         rows: pd.DataFrame, effects: pd.Series, words: Sequence[str], wanted: pd.Series, size: int, limit: int

@@ -102,7 +102,7 @@ def test_every_table_renders_with_its_rows_and_cells(report: str, findings: Find
         (60, 7),
         (8, 9),
         (8, 10),
-        (len(findings.excesses), 10),
+        (len(findings.excesses), 11),
         (len(findings.rungs), 8),
         (15, 12),
         (7, 12),

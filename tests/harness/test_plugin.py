@@ -215,7 +215,15 @@ def test_a_backend_that_fails_leaves_a_record_with_the_reason(
 
 def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_process(pytester: pytest.Pytester) -> None:
     command = [sys.executable, "-m", "pytest", *arguments("tests.fakes:Slow"), "--crosscheck-jobs", "1"]
-    process = subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=pytester.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that a script runs in the background ignore Ctrl-C, and what they start would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not results(pytester.path) and time.monotonic() < deadline:
         time.sleep(0.1)

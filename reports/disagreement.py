@@ -179,7 +179,7 @@ def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.Dat
     positive = predicted.test["label"] == 1
     right_a, right_b = (a >= THRESHOLD) == positive, (b >= THRESHOLD) == positive
     right = pd.DataFrame(predicted.right(), index=predicted.test.index, columns=predicted.probabilities.columns)
-    seeds = {side: list(predicted.ok.index[_side(predicted, pair, side)]) for side in ("a", "b")}
+    seeds = {side: runs_of(predicted, pair, side) for side in ("a", "b")}
     rows = []
     for outcome, mine in zip(
         OUTCOMES, (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b), strict=True
@@ -257,19 +257,19 @@ def _described(predicted: Predicted, table: pd.DataFrame) -> pd.DataFrame:
 
 def _unanimous(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_] | None:
     """Tell on which examples all seeds of one side of a pair say one thing; None for a single seed."""
-    same = _side(predicted, pair, side)
-    if same.sum() < 2:
+    same = runs_of(predicted, pair, side)
+    if len(same) < 2:
         return None
-    positive = predicted.probabilities[list(predicted.ok.index[same])].to_numpy() >= THRESHOLD
+    positive = predicted.probabilities[same].to_numpy() >= THRESHOLD
     return np.asarray(positive.all(axis=1) | ~positive.any(axis=1))
 
 
-def _side(predicted: Predicted, pair: pd.Series, side: str) -> pd.Series:
-    """Mark the runs, of those that went well, that differ from one side of a pair in the seed at most."""
+def runs_of(predicted: Predicted, pair: pd.Series, side: str) -> list[str]:
+    """Name the runs, of those that went well, that differ from one side of a pair in the seed at most."""
     runs = predicted.ok
-    same: pd.Series = (
+    same = (
         (runs["division"] == pair["division"])
         & (runs["backend"] == pair[f"backend_{side}"])
         & (runs["model"] == pair[f"model_{side}"])
     )
-    return same
+    return [str(run_id) for run_id in runs.index[same]]

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import ResultsError
-from reports.disagreement import example_pairs, pairs, snippet
+from reports.disagreement import example_pairs, pairs, runs_of, snippet
 from reports.load import THRESHOLD, Comparison, Predicted, load
 
 STABLE, SPLIT, FLIP, WRONG, GAP = "stable split", "split", "coin flip", "both wrong, sure", "gap"
@@ -70,7 +70,7 @@ def listed(predicted: Predicted, pair: pd.Series, limits: dict[str, int]) -> pd.
     kind = kinds(predicted, pair).to_numpy()
     columns: dict[str, NDArray[Any]] = {}
     for side in _SIDES:
-        values = predicted.probabilities[_runs(predicted, pair, side)].to_numpy(np.float64)
+        values = predicted.probabilities[runs_of(predicted, pair, side)].to_numpy(np.float64)
         columns[f"mean_{side}"] = values.mean(axis=1)
         columns[f"least_{side}"], columns[f"most_{side}"] = values.min(axis=1), values.max(axis=1)
         columns[f"positive_{side}"] = (values >= THRESHOLD).sum(axis=1)
@@ -166,16 +166,5 @@ def every_example(comparison: Comparison, found: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([facts, pd.DataFrame(parts, index=facts.index)], axis=1).reset_index(names="example_id")
 
 
-def _runs(predicted: Predicted, pair: pd.Series, side: str) -> list[str]:
-    """Name the runs that differ from one side of a pair in the seed at most."""
-    runs = predicted.ok
-    same = (
-        (runs["division"] == pair["division"])
-        & (runs["backend"] == pair[f"backend_{side}"])
-        & (runs["model"] == pair[f"model_{side}"])
-    )
-    return [str(run_id) for run_id in runs.index[same]]
-
-
 def _positive(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_]:
-    return np.asarray(predicted.probabilities[_runs(predicted, pair, side)].to_numpy() >= THRESHOLD)
+    return np.asarray(predicted.probabilities[runs_of(predicted, pair, side)].to_numpy() >= THRESHOLD)

@@ -9,7 +9,7 @@ An interval answers for other *runs* and other *examples* at once. Pairs that sh
 is made from runs and examples, never from pairs: the variance over runs (by each run's influence on the mean) plus
 the variance over examples, less the noise of single runs on single examples, which both hold and which would count
 twice. A bootstrap that crosses runs with examples counts it three times (Owen, 2007,
-https://doi.org/10.1214/07-AOAS122) and covered 100 % instead of 95 % in simulations of such data.
+https://doi.org/10.1214/07-AOAS122), which makes its intervals too wide.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 #: Seeds a side that an interval takes. Two seeds of one kind are a single pair, which looks the same from either of
-#: them, so how far other seeds would spread can't be told: simulated intervals covered 86 to 98 % instead of 95.
+#: them, so how far other seeds would spread can't be told.
 FEWEST_SEEDS = 3
 
 

@@ -6,13 +6,16 @@ times to pytest-benchmark.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.results import TRANSPLANT_TOLERANCE, Stage
+from harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
 from harness.session import ComparisonSession, RecordedClock, Timed
+
+Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
 
 pytestmark = [
     # A run that failed has no times to hand over; its failure says enough.
@@ -110,14 +113,7 @@ def _wait(
 
 def test_transplant(crosscheck: ComparisonSession, target: str) -> None:
     """Trained weights of every backend predict in this one what they predicted at home."""
-    info = crosscheck.info(target)
-    if info.unavailable:
-        pytest.skip(info.unavailable)
-    record = crosscheck.transplants(target)
-    if record is None:
-        pytest.skip("No run has ended with a result, so there are no trained weights.")
-    if isinstance(record, str):
-        pytest.fail(record, pytrace=False)
+    record = _trained(crosscheck, target, crosscheck.transplants, "No run has ended with a result: no trained weights.")
     if not record.transplants:
         pytest.skip(next(f"{run_id}: {reason}" for run_id, reason in record.left_out.items()))
     worst = max(record.transplants, key=lambda transplant: transplant.max_difference)
@@ -131,16 +127,23 @@ def test_transplant(crosscheck: ComparisonSession, target: str) -> None:
 
 def test_words(crosscheck: ComparisonSession, target: str) -> None:
     """The examples that the report shows were predicted with their words left out."""
-    info = crosscheck.info(target)
-    if info.unavailable:
-        pytest.skip(info.unavailable)
-    record = crosscheck.occlusions(target)
-    if record is None:
-        pytest.skip("No run of this backend has an example to be read.")
-    if isinstance(record, str):
-        pytest.fail(record, pytrace=False)
+    record = _trained(crosscheck, target, crosscheck.occlusions, "No run of this backend has an example to be read.")
     if not record.runs:
         pytest.skip(next(f"{run_id}: {reason}" for run_id, reason in record.left_out.items()))
+
+
+def _trained(
+    crosscheck: ComparisonSession, target: str, find: Callable[[str], Record | str | None], nothing: str
+) -> Record:
+    """Give what was made in a backend from trained weights; skip without any, fail with the worker's reason."""
+    if unavailable := crosscheck.info(target).unavailable:
+        pytest.skip(unavailable)
+    record = find(target)
+    if record is None:
+        pytest.skip(nothing)
+    if isinstance(record, str):
+        pytest.fail(record, pytrace=False)
+    return record
 
 
 def test_timing(

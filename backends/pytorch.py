@@ -21,7 +21,8 @@ from harness.backend import (
     check_device,
 )
 from harness.batches import Batches
-from harness.protocol import ModelSpec, TrainingSpec
+from harness.errors import CrosscheckError
+from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights, check_weights
 
 #: what the untyped framework computes with
@@ -38,6 +39,8 @@ class PyTorch(Backend):
     distributions: ClassVar[tuple[str, ...]] = ("torch",)
     requirement: ClassVar[str] = "rnn-crosscheck[pytorch]"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "parity", "factors"})
+    #: what was seen to help; torch.compile doesn't, since it leaves recurrent layers as they are
+    tuned: ClassVar[str] = "Adam in one fused kernel; an LSTM on all cores"
 
     @classmethod
     def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
@@ -52,8 +55,13 @@ class PyTorch(Backend):
         }
 
     def __init__(self) -> None:
-        self._device = "cpu"
+        self._device, self._tuned = "cpu", False
         self._kernels: dict[str, str] = {}
+
+    @classmethod
+    def tuned_threads(cls, model: ModelSpec, *, threads: int, cores: int) -> int:
+        """Give an LSTM, whose kernel shares its work out, all cores; the steps of a simple RNN only get slower."""
+        return cores if model.cell == "lstm" else threads
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
@@ -62,16 +70,17 @@ class PyTorch(Backend):
         # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
         return {"OMP_NUM_THREADS": pinned, "MKL_NUM_THREADS": pinned, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
-    def setup(self, *, threads: int, seed: int) -> None:
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         """Pin threads, seed every generator, ask for deterministic algorithms."""
         import torch
 
+        self._tuned = setting == "tuned"
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
         random.seed(seed)
         np.random.seed(seed)  # the global one, since third-party code may draw from it
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(deterministic)
         # Filling new memory with NaN finds reads of unset memory; here it would only cost time.
         torch.utils.deterministic.fill_uninitialized_memory = False
 
@@ -100,7 +109,7 @@ class PyTorch(Backend):
         self._device = device
         self._kernels[model.cell] = _kernel(model, device)
         torch.manual_seed(seed)
-        return _PyTorchModel(self.name, model, training, weights, seed, device)
+        return _PyTorchModel(self.name, model, training, weights, seed, device, self._tuned)
 
     def environment(self) -> dict[str, str]:
         """Versions, device, threads, kernels of the models created so far, determinism."""
@@ -164,9 +173,42 @@ class _KerasAdam:
                 parameter.addcdiv_(m, v.sqrt().add_(epsilon), value=-alpha)
 
 
+class _FusedKerasAdam:
+    """The arithmetic of `_KerasAdam` in PyTorch's fused kernel.
+
+    PyTorch adds epsilon after the bias correction, to ``sqrt(v / (1 - beta_2**t))``. Keras adds it before, which is the
+    same as adding ``epsilon / sqrt(1 - beta_2**t)`` after it.
+    """
+
+    def __init__(self, parameters: Iterable[_Tensor], training: TrainingSpec) -> None:
+        import torch
+
+        betas = (training.beta_1, training.beta_2)
+        self._adam = torch.optim.Adam(parameters, training.learning_rate, betas, training.epsilon, fused=True)
+        self._training = training
+        self._steps = 0
+
+    def step(self, squares: Mapping[int, _Tensor]) -> None:
+        """Update; the fused kernel squares the gradients itself, so `squares` must be empty."""
+        if squares:
+            raise CrosscheckError("PyTorch's fused Adam can't take squares of gradients that are summed elsewhere.")
+        self._steps += 1
+        if self._training.factors.epsilon_place == "before":
+            corrected = 1 - self._training.beta_2**self._steps
+            self._adam.param_groups[0]["eps"] = self._training.epsilon / corrected**0.5
+        self._adam.step()
+
+
 class _PyTorchModel(Model):
     def __init__(
-        self, name: str, spec: ModelSpec, training: TrainingSpec, weights: Weights | None, seed: int, device: str
+        self,
+        name: str,
+        spec: ModelSpec,
+        training: TrainingSpec,
+        weights: Weights | None,
+        seed: int,
+        device: str,
+        tuned: bool,
     ) -> None:
         import torch
         from torch import nn
@@ -188,11 +230,10 @@ class _PyTorchModel(Model):
             self._recurrent.bias_hh_l0.requires_grad_(training.factors.biases == "two")
             self.set_weights(weights)
         self._trainable = [parameter for parameter in self._layers.parameters() if parameter.requires_grad]
-        self._optimizer = (
-            _KerasAdam(self._trainable, training)
-            if self._matched
-            else torch.optim.Adam(self._trainable, lr=training.learning_rate)
-        )
+        if self._matched:
+            self._optimizer = (_FusedKerasAdam if tuned else _KerasAdam)(self._trainable, training)
+        else:
+            self._optimizer = torch.optim.Adam(self._trainable, lr=training.learning_rate, fused=tuned or None)
         # Lives as long as the model, so that every epoch has an order of its own.
         self._shuffle = torch.Generator().manual_seed(seed)
 

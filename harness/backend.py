@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from harness.batches import Batches
 from harness.errors import ContractError, CrosscheckError, UsageError
-from harness.protocol import ModelSpec, TrainingSpec, switched
+from harness.protocol import ModelSpec, Setting, TrainingSpec, switched
 from harness.weights import Weights
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
@@ -131,6 +131,8 @@ class Backend(ABC):
     capabilities: ClassVar[frozenset[Capability]]
     #: whether a comparison takes it when no backends are named
     by_default: ClassVar[bool] = True
+    #: what `tuned` does, in a few words for the report; empty for a backend that has no such setting
+    tuned: ClassVar[str] = ""
 
     @classmethod
     def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
@@ -145,9 +147,37 @@ class Backend(ABC):
         """Environment variables that must stand before the framework is imported."""
         return {}
 
+    @classmethod
+    def tuned_threads(cls, model: ModelSpec, *, threads: int, cores: int) -> int:
+        """Threads that the tuned setting computes a model with.
+
+        Parameters
+        ----------
+        model
+            What is computed.
+        threads
+            What the protocol gives to a worker.
+        cores
+            What this machine has.
+        """
+        return threads
+
     @abstractmethod
-    def setup(self, *, threads: int, seed: int) -> None:
-        """Pin threads, set seeds, ask for determinism; called once, first, in a fresh process."""
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        """Prepare a fresh process; called once, first.
+
+        Parameters
+        ----------
+        threads
+            To be pinned.
+        seed
+            Of every generator there is.
+        setting
+            ``tuned`` only for a backend that says what it is.
+        deterministic
+            Whether the same run must give the same numbers again. What is timed need not: it gets the kernels that
+            the framework's users get.
+        """
 
     @abstractmethod
     def devices(self) -> tuple[str, ...]:
@@ -313,7 +343,15 @@ def check_device(backend: Backend, device: str) -> None:
 
 
 def _methods(record: type) -> Iterator[tuple[str, Callable[..., object]]]:
-    for name in ("native_values", "worker_environment", "setup", "devices", "create", "environment"):
+    for name in (
+        "native_values",
+        "worker_environment",
+        "tuned_threads",
+        "setup",
+        "devices",
+        "create",
+        "environment",
+    ):
         yield name, getattr(record, name)
 
 

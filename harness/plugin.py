@@ -29,6 +29,11 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "models": ("A,B", "", "models of the protocol (all)"),
     "divisions": ("A,B", "", "native, matched (the protocol's)"),
     "diagnose": ("accuracy", "", "train matched runs with each difference between the backends switched alone"),
+    "timing": (
+        "sweep",
+        "",
+        "measure other batch sizes and lengths too (timing.sweep_batches, timing.sweep_lengths)",
+    ),
     "seeds": ("N or A,B", "", "a count or a list of seeds (the protocol's)"),
     "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
     "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),

@@ -22,6 +22,9 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 Device = Literal["cpu", "cuda", "auto"]
 Cell = Literal["rnn", "lstm"]
 Operation = Literal["train_step", "predict_batch", "predict_one"]
+#: ``default``: what a framework's users get; ``tuned``: the fastest it does the same arithmetic with
+Setting = Literal["default", "tuned"]
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
 _PRESETS = Path(__file__).parent / "protocols"
 _NAME = r"^[a-z0-9][a-z0-9_]*$"
@@ -206,15 +209,28 @@ class TimingSpec(_Frozen):
     min_rounds: Annotated[int, Field(ge=5)] = 10
     max_rounds: Annotated[int, Field(ge=5)] = 40
     target: Annotated[float, Field(gt=0, lt=1, description="half-width of the ratio's 95 % interval")] = 0.02
+    max_seconds: Annotated[float, Field(gt=0, description="of one operation; at least min_rounds are measured")] = 60.0
     operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "train_step",
         "predict_batch",
+        "predict_one",
     )
+    settings: Annotated[
+        tuple[Setting, ...], BeforeValidator(_listed), Field(description="of each backend that has them")
+    ] = SETTINGS
+    sweep_batches: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed), Field(description="batch sizes of a sweep")
+    ] = (1, 8, 32, 128, 512)
+    sweep_lengths: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed), Field(description="lengths of a sweep")
+    ] = (100, 250, 500)
 
     @model_validator(mode="after")
     def _ordered(self) -> TimingSpec:
         if self.max_rounds < self.min_rounds:
             raise ValueError(f"max_rounds ({self.max_rounds}) must be at least min_rounds ({self.min_rounds})")
+        if "default" not in self.settings:
+            raise ValueError(f"the settings must have 'default', which the ratios refer to, got {list(self.settings)}")
         return self
 
 
@@ -283,6 +299,7 @@ class RunSpec(_Frozen):
     seed: int
     device: Literal["cpu", "cuda"]
     threads: int
+    setting: Setting = "default"
     probes: Annotated[int, Field(ge=0, description="test examples predicted along the way; 0 for no trace")] = 0
     twin: Literal["", "initial", "continuing"] = ""
     twin_number: int = 0
@@ -292,11 +309,13 @@ class RunSpec(_Frozen):
     def run_id(self) -> str:
         """Name of the run, as in node ids and on disk: ``native-pytorch-lstm-seed0``.
 
-        A twin or a run with a switched factor has what makes it one at the end: ``-continuing1``, ``-biases``.
+        A twin or a run with a switched factor has what makes it one at the end: ``-continuing1``, ``-biases``; so has
+        one with tuned settings, ``-tuned``.
         """
         name = f"{self.division}-{self.backend.replace(':', '.')}-{self.model.name}-seed{self.seed}"
         twin = f"-{self.twin}{self.twin_number}" if self.twin else ""
-        return name + twin + (f"-{self.variant}" if self.variant else "")
+        tuned = "" if self.setting == "default" else f"-{self.setting}"
+        return name + tuned + twin + (f"-{self.variant}" if self.variant else "")
 
     def key(self, versions: Mapping[str, str]) -> str:
         """Hash of everything that the result depends on.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.backend import Backend, Capability, EpochStats, Forward, Layer, Model, Step, check_batch, check_device
 from harness.batches import Batches
 from harness.errors import ContractError
-from harness.protocol import ModelSpec, TrainingSpec
+from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights, canonical_shapes, check_weights
 
 Array = NDArray[np.float64]
@@ -339,7 +339,7 @@ class Reference(Backend):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
         return dict.fromkeys(names, str(threads))
 
-    def setup(self, *, threads: int, seed: int) -> None:
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         """Seed the global generators; threads are pinned by `worker_environment`."""
         random.seed(seed)
         np.random.seed(seed)

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import ResultsError
-from harness.protocol import Operation, Protocol, RunSpec
+from harness.protocol import Operation, Protocol, RunSpec, Setting
 from harness.weights import PARAMETERS, Weights
 
 FORMAT = 1
@@ -148,20 +148,31 @@ class TimingRecord(_Record):
     backend: str
     model: str
     operation: Operation
-    setting: str = "default"
+    setting: Setting = "default"
     division: str = "native"
+    batch_size: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
+    length: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
     examples: Annotated[int, Field(description="examples in one call")]
-    rounds_ns: tuple[int, ...]
+    rounds_ns: Annotated[tuple[int, ...], Field(description="mean time of a call in each round")]
     again_ns: Annotated[
         tuple[int, ...],
         Field(description="the A/A pair: the same measured in a second worker; baseline only"),
     ] = ()
-    first_call_ns: int
+    calls_ns: Annotated[
+        tuple[int, ...], Field(description="every call of every round, in order; of single examples only")
+    ] = ()
+    build_ns: Annotated[int, Field(description="creating the model")] = 0
+    first_call_ns: Annotated[int, Field(description="creating the model and the first call together")]
     baseline: bool
-    stopped: Annotated[str, Field(description="why the rounds ended: 'target' or 'limit'")]
+    stopped: Annotated[str, Field(description="why the rounds ended: 'target', 'limit' of rounds, or 'time'")]
     threads: int
     peak_memory_bytes: int
     environment: dict[str, str] = {}
+
+    @property
+    def point(self) -> tuple[str, Operation, int, int]:
+        """What was measured together: model, operation, batch size, length."""
+        return self.model, self.operation, self.batch_size, self.length
 
 
 class TimingResults(_Record):
@@ -214,6 +225,7 @@ class ParityRecord(_Record):
     backend: str
     model: str
     division: str
+    setting: Setting = "default"
     stages: tuple[StageRecord, ...]
     kinks: Kinks | None = None
     explanation: Explanation | None = None
@@ -323,6 +335,10 @@ class DatasetFacts(_Record):
     source: str
     fingerprint: str
     distinct_words: int
+    encode_seconds: Annotated[
+        float, Field(description="reading and encoding the source, when the cache was filled; 0 if not known")
+    ] = 0.0
+    encoded_examples: int = 0
     splits: dict[str, SplitFacts]
     shown: ExampleFacts | None = None
     shortest: ExampleFacts | None = None

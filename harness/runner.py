@@ -28,7 +28,7 @@ from harness.backend import Backend, Registered, find, missing_distributions, ve
 from harness.errors import CrosscheckError, ResultsError, UsageError
 from harness.parity import FACTORS, arithmetic, native_in
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
-from harness.protocol import Device, Division, Factors, Protocol, RunSpec, switched
+from harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
 from harness.results import (
     WEIGHTS,
     EffectsRecord,
@@ -244,7 +244,8 @@ def plan_checks(
 ) -> tuple[PlannedCheck, ...]:
     """List the stages to be compared, and for each model the effects of the factors.
 
-    Stages of a native model are compared as well, since they tell where its defaults leave the matched arithmetic.
+    Stages of a native model are compared as well, since they tell where its defaults leave the matched arithmetic; and
+    those of a matched model in tuned settings, which must keep to it.
     """
     able = [info for info in backends if "parity" in _can(info) and not info.missing]
     planned = []
@@ -274,6 +275,11 @@ def plan_checks(
         for (division, backend), spec in specs.items():
             info = next(info for info in able if info.name == backend)
             add(f"{division}-{backend.replace(':', '.')}-{model}", "parity", spec, info)
+            for setting in settings_of(protocol, info) if division == "matched" else ():
+                if setting != "default":
+                    threads = threads_of(protocol, info, model, setting)
+                    tuned = spec.model_copy(update={"setting": setting, "threads": threads})
+                    add(f"{division}-{backend.replace(':', '.')}-{setting}-{model}", "parity", tuned, info)
         if specs:
             spec = next(iter(specs.values())).model_copy(
                 update={"backend": REFERENCE, "division": "matched", "device": "cpu"}
@@ -420,6 +426,19 @@ def available_cores() -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no such file, or "max" for no quota
         return cores
+
+
+def settings_of(protocol: Protocol, info: BackendInfo) -> tuple[Setting, ...]:
+    """List the settings that a backend is measured with, in the protocol's order."""
+    return tuple(setting for setting in protocol.timing.settings if setting == "default" or info.backend.tuned)
+
+
+def threads_of(protocol: Protocol, info: BackendInfo, model: str, setting: Setting) -> int:
+    """Count the threads of a worker: the protocol's, or what the tuned setting takes on this machine."""
+    threads = protocol.workers.threads
+    if setting == "default":
+        return threads
+    return info.backend.tuned_threads(protocol.model(model), threads=threads, cores=available_cores())
 
 
 def worker_environment(info: BackendInfo, threads: int, device: str) -> dict[str, str]:

@@ -26,7 +26,8 @@ from harness.datasets.selection import facts, write_test_table
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
 from harness.process import WorkerFailure
 from harness.progress import Display, PlainDisplay, Planned, RichDisplay
-from harness.protocol import DIVISIONS, Device, Division, Operation, Protocol, load_protocol
+from harness.protocol import DIVISIONS, Device, Division, Protocol, Setting, load_protocol
+from harness.ratios import Ratio, against_baseline
 from harness.results import (
     STAGES,
     Manifest,
@@ -58,8 +59,9 @@ from harness.runner import (
     plan_transplants,
     plan_twins,
     refuse_unknown_factors,
+    settings_of,
 )
-from harness.timing import Stopwatch, merged, timing_key, timing_spec
+from harness.timing import Point, Stopwatch, merged, points, sweep_points, timing_key, timing_spec
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
 TESTS = (
@@ -84,11 +86,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Timed:
-    """One cell of the timing table: an operation of a model in a backend."""
+    """One cell of the timing table: what is measured, in one setting of one backend."""
 
     backend: str
-    model: str
-    operation: Operation
+    setting: Setting
+    point: Point
+
+    @property
+    def name(self) -> str:
+        """As in node ids: ``pytorch-lstm-train_step``, ``pytorch-tuned-lstm-train_step``."""
+        setting = "" if self.setting == "default" else f"-{self.setting}"
+        return f"{self.backend.replace(':', '.')}{setting}-{self.point.name}"
 
 
 class RecordedClock:
@@ -144,7 +152,8 @@ class ComparisonSession:
             sys.path.append(here)
         self.backends = self._chosen_backends()
         refuse_unknown_factors(self.protocol, self.backends, self._divisions)
-        self._diagnose = self._wanted_diagnosis()
+        self._diagnose = self._wanted("diagnose", "diagnosis", "accuracy")
+        self._sweep = self._wanted("timing", "timing", "sweep")
         self._device = self._wanted_device()
         self.folder = (config.invocation_params.dir / self._option("output")).resolve()
         config.args = self._arguments()
@@ -161,7 +170,7 @@ class ComparisonSession:
         self._shown_names: dict[str, Planned] = {}
         self._executor: LocalExecutor | None = None
         self._stopwatch: Stopwatch | None = None
-        self._timings: dict[tuple[str, Operation], dict[str, TimingRecord]] = {}
+        self._timings: dict[Point, tuple[TimingRecord, ...]] = {}
         self._timing_failures: dict[str, str] = {}
         self._dataset: Dataset | None = None
         self._settled: Literal["cpu", "cuda"] = "cpu"
@@ -228,10 +237,11 @@ class ComparisonSession:
             return look_up(named)
         return tuple(info for info in look_up(sorted(registered())) if info.backend.by_default)
 
-    def _wanted_diagnosis(self) -> bool:
-        name = self._option("diagnose")
-        if name not in ("", "accuracy"):
-            raise unknown("diagnosis", name, ["accuracy"])
+    def _wanted(self, option: str, kind: str, value: str) -> bool:
+        """Whether an option that has one value was given."""
+        name = self._option(option)
+        if name not in ("", value):
+            raise unknown(kind, name, [value])
         return bool(name)
 
     def _wanted_device(self) -> Device:
@@ -299,12 +309,20 @@ class ComparisonSession:
                 "target", [pytest.param(name, id=name.replace(":", "."), marks=marks) for name in able]
             )
         elif "timed" in metafunc.fixturenames:
+            # Model by model, since workers live as long as their model is measured.
+            wanted = [
+                point for model in self._models for point in (*points(self.protocol, [model]), *self._swept(model))
+            ]
             timed = [
-                Timed(info.name, model, operation)
-                for operation, model, info in product(self.protocol.timing.operations, self._models, self.backends)
+                Timed(info.name, setting, point)
+                for point, info in product(wanted, self.backends)
                 if "native" in info.backend.capabilities
+                for setting in settings_of(self.protocol, info)
             ]
             metafunc.parametrize("timed", [self._timed_param(cell) for cell in timed])
+
+    def _swept(self, model: str) -> tuple[Point, ...]:
+        return sweep_points(self.protocol, [model]) if self._sweep else ()
 
     def _stage_param(self, check: str, stage: Stage) -> object:
         marks = (pytest.mark.matched, pytest.mark.parity, pytest.mark.crosscheck)
@@ -317,9 +335,10 @@ class ComparisonSession:
         return pytest.param(run.run_id, id=run.run_id, marks=marks)
 
     def _timed_param(self, cell: Timed) -> object:
-        benchmark = pytest.mark.benchmark(group=f"{cell.model} {cell.operation}", timer=RecordedClock())
+        group = cell.point.name.replace("-", " ")
+        benchmark = pytest.mark.benchmark(group=group, timer=RecordedClock())
         marks = (pytest.mark.native, pytest.mark.timing, pytest.mark.crosscheck, benchmark)
-        return pytest.param(cell, id=f"{cell.backend.replace(':', '.')}-{cell.model}-{cell.operation}", marks=marks)
+        return pytest.param(cell, id=cell.name, marks=marks)
 
     def _plan(self, fingerprint: str, device: Literal["cpu", "cuda"]) -> tuple[PlannedRun, ...]:
         return plan(
@@ -528,27 +547,33 @@ class ComparisonSession:
             return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, self._shown_names)
         return PlainDisplay(writer, self._shown_names)
 
-    def timing(self, cell: Timed) -> TimingRecord | str:
-        """Give the rounds of one cell, or say why there are none.
+    def timing(self, cell: Timed) -> tuple[TimingRecord, Ratio | None] | str:
+        """Give the rounds of one cell and its ratio to the baseline, or say why there are none.
 
-        A model's operation is measured for all backends at once.
+        All backends and settings are measured at once.
         """
-        place = (cell.model, cell.operation)
-        if place not in self._timings:
-            self._measure(cell)
-        record = self._timings[place].get(cell.backend)
-        return record or self._timing_failures.get(cell.backend, "The worker left no figures.")
+        if cell.point not in self._timings:
+            self._measure(cell.point)
+        records = self._timings[cell.point]
+        for record in records:
+            if (record.backend, record.setting) == (cell.backend, cell.setting):
+                return record, against_baseline(records, record)
+        setting = "" if cell.setting == "default" else f" ({cell.setting})"
+        return self._timing_failures.get(f"{cell.backend}{setting}, {cell.point.model}", "The worker left no figures.")
 
-    def _measure(self, cell: Timed) -> None:
+    def _measure(self, point: Point) -> None:
         assert self._dataset is not None
         with self._shown() as display:
             if self._futures or self._check_futures:
                 # Training side by side would be in the figures.
                 self._watch([*self._check_futures.values(), *self._futures.values()])
-            if self._stopwatch is None:
-                display.message("timing: starting workers")
+            if self._stopwatch is None or self._stopwatch.model != point.model:
+                if self._stopwatch is not None:
+                    self._stopwatch.close()
+                display.message(f"timing: starting workers for {point.model}")
                 self._stopwatch = Stopwatch(
                     self.protocol,
+                    point.model,
                     self._timed_backends(),
                     dataset=self._dataset.path,
                     dataset_fingerprint=self._dataset.fingerprint,
@@ -556,16 +581,15 @@ class ComparisonSession:
                     logs=self.folder / "logs",
                 )
             began = time.monotonic()
-            records = self._stopwatch.measure(cell.model, cell.operation)
-            self._timing_failures = self._stopwatch.failures
+            records = self._stopwatch.measure(point)
+            self._timing_failures |= self._stopwatch.failures
             rounds = max((len(record.rounds_ns) for record in records), default=0)
             display.message(
-                f"timing: {cell.model} {cell.operation}: {rounds} rounds in {time.monotonic() - began:.1f} s"
+                f"timing: {point.name.replace('-', ' ')}: {rounds} rounds in {time.monotonic() - began:.1f} s"
             )
-        place = (cell.model, cell.operation)
-        self._timings[place] = {record.backend: record for record in records}
+        self._timings[point] = records
         path = self.folder / "timings.json"
-        write_json(path, merged(self._earlier_timings(path), place, records, self._timing_failures))
+        write_json(path, merged(self._earlier_timings(path), point, records, self._timing_failures))
 
     def _earlier_timings(self, path: Path) -> TimingResults:
         """Read the timings on disk that belong to this comparison."""
@@ -588,7 +612,7 @@ class ComparisonSession:
             f"{info.name}/{model}": timing_key(
                 timing_spec(
                     self.protocol,
-                    info.name,
+                    info,
                     model,
                     dataset_fingerprint=self._dataset.fingerprint,
                     device=self._settled,
@@ -598,6 +622,11 @@ class ComparisonSession:
             )
             for info, model in product(timed, self._models)
         }
+
+    @property
+    def baseline(self) -> str:
+        """Name the backend whose times the others' are divided by."""
+        return self._timed_backends()[0].name
 
     def info(self, backend: str) -> BackendInfo:
         """Look a backend of the comparison up by name."""

@@ -107,8 +107,13 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
+def _setup(backend: Backend, spec: RunSpec) -> None:
+    """Prepare the backend for a run: deterministic, but for tuned settings, which have no other kernels."""
+    backend.setup(threads=spec.threads, seed=spec.seed, setting=spec.setting, deterministic=spec.setting == "default")
+
+
 def _probe(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
-    backend.setup(threads=int(request["threads"]), seed=0)
+    backend.setup(threads=int(request["threads"]), seed=0, setting="default", deterministic=True)
     emit("devices", devices=list(backend.devices()))
 
 
@@ -129,7 +134,7 @@ def _open(request: Mapping[str, Any]) -> tuple[RunSpec, Selection]:
 
 def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     spec, selection = _open(request)
-    backend.setup(threads=spec.threads, seed=spec.seed)
+    _setup(backend, spec)
     started = time.perf_counter()
     emit("progress", stage="build")
     model = create(backend, spec)
@@ -365,7 +370,7 @@ def forget_peak_memory() -> None:
 def _parity(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     """Hold the backend's model against the reference, stage by stage."""
     spec, selection = _open(request)
-    backend.setup(threads=spec.threads, seed=spec.seed)
+    _setup(backend, spec)
     begun = time.perf_counter()
     found = parity.compare(backend, spec, selection, lambda stage: emit("progress", stage=stage))
     record = ParityRecord(
@@ -373,6 +378,7 @@ def _parity(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
         backend=spec.backend,
         model=spec.model.name,
         division=spec.division,
+        setting=spec.setting,
         stages=found.stages,
         kinks=found.kinks,
         explanation=found.explanation,
@@ -428,7 +434,7 @@ def _trained(
 def _transplant(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     """Predict with the trained weights of other runs, and compare with what those runs predicted."""
     spec, _ = _open(request)
-    backend.setup(threads=spec.threads, seed=spec.seed)
+    _setup(backend, spec)
     begun = time.perf_counter()
     dataset, folder = Dataset.open(Path(request["dataset"])), Path(request["folder"])
     found: list[TransplantRecord] = []
@@ -487,7 +493,7 @@ def _occlude(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     import pyarrow as pa
 
     spec, selection = _open(request)
-    backend.setup(threads=spec.threads, seed=spec.seed)
+    _setup(backend, spec)
     begun = time.perf_counter()
     dataset, folder, test = Dataset.open(Path(request["dataset"])), Path(request["folder"]), selection.test
     chosen: Mapping[str, Sequence[str]] = request["examples"]
@@ -580,27 +586,30 @@ def _spelled(dataset: Dataset, block: Block, place: NDArray[np.int64], length: i
 def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     """Measure what the parent asks for, one call at a time; asleep on the pipe in between."""
     dataset = Dataset.open(Path(request["dataset"]))
-    backend.setup(threads=int(request["threads"]), seed=0)
+    # What is timed is what the framework's users get, and they don't ask for the same bits again.
+    backend.setup(threads=int(request["threads"]), seed=0, setting=request["setting"], deterministic=False)
     emit("ready")
-    calls: dict[str, Callable[[], object]] = {}
+    call: Callable[[], object] | None = None
+    clock = time.perf_counter_ns
     for line in sys.stdin:
         command = json.loads(line)
         if command["do"] == "stop":
             return
-        name = command["call"]
         if command["do"] == "prepare":
             # One model at a time, and its own peak: what was timed before is not this row's memory.
-            calls.clear()
+            call = None
             gc.collect()
             forget_peak_memory()
-            calls[name], examples, ns = _prepare(command, backend, dataset)
+            call, examples, ns = _prepare(command, backend, dataset)
             emit("built", ns=ns, examples=examples)
         elif command["do"] == "round":
-            call, loops = calls[name], int(command["loops"])
-            begun = time.perf_counter_ns()
-            for _ in range(loops):
+            assert call is not None
+            calls = []
+            for _ in range(int(command["loops"])):
+                begun = clock()
                 call()
-            emit("round", ns=(time.perf_counter_ns() - begun) // loops)
+                calls.append(clock() - begun)
+            emit("round", calls=calls)
         else:
             emit("facts", peak_memory_bytes=peak_memory(), environment=dict(backend.environment()))
 

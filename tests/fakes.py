@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.backend import Backend, Capability, EpochStats, Layer, Model
 from harness.batches import Batches
-from harness.protocol import ModelSpec, TrainingSpec
+from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights, initial_weights
 
 
@@ -85,7 +85,7 @@ class Steady(Backend):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched"})
     built: ClassVar[type[BagModel]] = BagModel
 
-    def setup(self, *, threads: int, seed: int) -> None:
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         print("fake backend: set up")
 
     def devices(self) -> tuple[str, ...]:

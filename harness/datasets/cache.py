@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def _build(entry: Path, read: Callable[[], Corpus]) -> None:
     scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-"))
     try:
         scratch.chmod(0o755)
-        write(read(), scratch)
+        begun = time.perf_counter()
+        write(read(), scratch, begun)
         _install(scratch, entry)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -14,6 +14,7 @@ Layout of the folder::
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,16 +181,27 @@ class _Meta(BaseModel):
     source: str
     fingerprint: str
     files: dict[str, _File]
+    encode_seconds: float = 0.0
 
 
-def write(corpus: Corpus, folder: Path) -> None:
+def write(corpus: Corpus, folder: Path, begun: float | None = None) -> None:
     """Encode a corpus into an existing folder.
+
+    Parameters
+    ----------
+    corpus
+        What a loader has read.
+    folder
+        Where it goes.
+    begun
+        When reading it began, by ``time.perf_counter``; None for now.
 
     Raises
     ------
     DataError
         An example has no word; the sentence names it.
     """
+    begun = time.perf_counter() if begun is None else begun
     codes = np.array([SPLITS.index(split) for split in corpus.splits], np.int8)
     offsets, words = _write_tokens(corpus, codes == SPLITS.index("train"), folder / "tokens.npy")
     empty = np.flatnonzero(np.diff(offsets) == 1)
@@ -219,6 +231,7 @@ def write(corpus: Corpus, folder: Path) -> None:
         source=corpus.source,
         fingerprint=_fingerprint(parts),
         files={name: _describe(folder / name) for name in _FILES},
+        encode_seconds=time.perf_counter() - begun,
     )
     write_json(folder / "meta.json", meta)
 
@@ -325,6 +338,8 @@ class Dataset:
         0 or 1, int8 (n,).
     splits
         The splits there are, in the order train, valid, test.
+    encode_seconds
+        What reading and encoding the source took when this folder was made; 0 if that isn't known.
     """
 
     def __init__(self, path: Path, meta: _Meta, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -332,6 +347,7 @@ class Dataset:
         self.name = meta.name
         self.source = meta.source
         self.fingerprint = meta.fingerprint
+        self.encode_seconds = meta.encode_seconds
         self._files = meta.files
         self.tokens: NDArray[np.int32] = arrays["tokens"]
         self.offsets: NDArray[np.int64] = arrays["offsets"]

@@ -145,6 +145,8 @@ def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
         source=dataset.source,
         fingerprint=dataset.fingerprint,
         distinct_words=len(dataset.words),
+        encode_seconds=dataset.encode_seconds,
+        encoded_examples=len(dataset.labels),
         splits={name: _split_facts(block, spec) for name, block in selection},
         shown=_example_facts(dataset, selection.test, 0, spec),
         shortest=_example_facts(dataset, shortest, int(shortest.lengths.argmin()), spec),

@@ -153,9 +153,10 @@ def test_timing(
     info = crosscheck.info(timed.backend)
     if info.unavailable:
         pytest.skip(info.unavailable)
-    record = crosscheck.timing(timed)
-    if isinstance(record, str):
-        pytest.fail(record, pytrace=False)
+    answer = crosscheck.timing(timed)
+    if isinstance(answer, str):
+        pytest.fail(answer, pytrace=False)
+    record, ratio = answer
     benchmark.extra_info.update(
         backend=record.backend,
         model=record.model,
@@ -163,6 +164,11 @@ def test_timing(
         setting=record.setting,
         threads=record.threads,
         examples=record.examples,
+        versions=dict(info.versions),
         environment=record.environment,
     )
+    if ratio is not None and not record.baseline:
+        benchmark.extra_info.update(
+            baseline=crosscheck.baseline, ratio=ratio.value, ratio_low=ratio.low, ratio_high=ratio.high
+        )
     _replay(request, benchmark, [ns / 1e9 for ns in record.rounds_ns])

@@ -290,7 +290,7 @@ def main() -> None:
     backend = find(name).load()()
     imported_by_listing = [framework for framework in FRAMEWORKS if framework in sys.modules]
     seed = int(rest[0]) if rest else 0
-    backend.setup(threads=1, seed=seed)
+    backend.setup(threads=1, seed=seed, setting="default", deterministic=True)
     if what == "repeat":
         found = repeat(backend, seed)
     else:

@@ -426,7 +426,7 @@ def test_the_backend_is_registered_and_trains_matched_models_on_the_cpu_only() -
     backend = Reference()
     assert not backend.by_default
     assert backend.capabilities == {"matched", "parity", "factors"}
-    backend.setup(threads=1, seed=0)
+    backend.setup(threads=1, seed=0, setting="default", deterministic=True)
     spec = spec_of("lstm")
     with pytest.raises(ContractError, match="no native division"):
         backend.create(spec, TrainingSpec(), weights=None, seed=0, device="cpu")

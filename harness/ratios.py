@@ -34,6 +34,17 @@ class Ratio(NamedTuple):
         return float(np.sqrt(self.high / self.low) - 1)
 
 
+def typical(times: ArrayLike) -> float:
+    """Give what a round usually takes: the trimmed mean of the logarithms, as `ratio` takes it, in the unit given.
+
+    The ratio of two of these is close to the trimmed mean of the ratios, but not the same: that one is taken round by
+    round.
+    """
+    ordered = np.sort(np.log(np.asarray(times, np.float64)))
+    cut = int(TRIM * len(ordered))
+    return float(np.exp(ordered[cut : len(ordered) - cut].mean()))
+
+
 def ratio(times: ArrayLike, baseline: ArrayLike) -> Ratio:
     """Give times / baseline of interleaved rounds.
 

@@ -1,9 +1,10 @@
 """Interleaved measurement of several live workers.
 
-Workers of all compared backends and settings are alive at once, idle ones asleep on a pipe. Rounds go A B C, B C A,
-C A B, so that no worker always runs second, and go on until the ratios to the baseline are known well enough or the
-limit is reached. The baseline is measured in a second worker as well: the spread of that A/A ratio is the noise of the
-machine. The clock is the worker's own, read around the call; pipes are outside of it.
+Workers of all compared backends and settings are alive at once, idle ones asleep on a pipe. The order changes from
+round to round, so that no worker always runs second or always after the same other one, and rounds go on until the
+ratios to the baseline are known well enough or a limit is reached. The baseline is measured in a second worker as well:
+the spread of that A/A ratio is the noise of the machine. The clock is the worker's own, read around the call; pipes are
+outside of it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,21 @@ def sweep_points(protocol: Protocol, models: Sequence[str]) -> tuple[Point, ...]
             if length != protocol.data.length:
                 found.append(Point(model, operation, length=length))
     return tuple(found)
+
+
+def balanced_orders(n: int) -> tuple[tuple[int, ...], ...]:
+    """Orders of n workers in which each has every place, and every other before it, equally often.
+
+    What ran before leaves caches, clock rates and threads that still spin, so places alone are not enough: in A B C,
+    B C A, C A B it is nearly always A before B. (Williams, 1949: n orders for an even n, twice as many for an odd one.)
+    """
+    first = [0]
+    for step in range(1, n):
+        first.append((first[-1] + (step if step % 2 else -step)) % n)
+    orders = [tuple((place + shift) % n for place in first) for shift in range(n)]
+    if n % 2:
+        orders += [tuple(reversed(order)) for order in orders]
+    return tuple(orders)
 
 
 @dataclass
@@ -176,8 +192,10 @@ class Stopwatch:
                 self._prepare(lane, point)
         done, stopped, began = 0, "limit", time.monotonic()
         while done < timing.max_rounds and self._lanes:
-            turn = done % len(self._lanes)
-            for lane in self._lanes[turn:] + self._lanes[:turn]:
+            orders = balanced_orders(len(self._lanes))
+            lanes = list(self._lanes)
+            for place in orders[done % len(orders)]:
+                lane = lanes[place]
                 with self._surviving(lane):
                     calls = self._round(lane, point, lane.loops)
                     lane.rounds.append(max(1, round(sum(calls) / len(calls))))

@@ -194,20 +194,31 @@ def _speed(findings: Findings) -> list[str]:
     operation = rows["operation"].iloc[0]
     base = escape(timed.loc[timed["baseline"], "backend"].iloc[0])
     rows = rows[rows["operation"] == operation]
-    phrases = [
-        f"{escape(backend)} took {listing([_ratio(row) for row in each(mine)])} of {base}'s time"
-        for backend, mine in grouped(rows.head(_SPELLED_OUT), "backend")
-    ]
-    rest = "" if len(rows) <= _SPELLED_OUT else " The table under [Speed](#speed) has the rest."
-    return [f"Speed, measured in turn, with 95 % intervals: for {OPERATIONS[operation]}, {'; '.join(phrases)}.{rest}"]
+    default, tuned = rows[rows["setting"] == "default"], rows[rows["setting"] != "default"]
+    said = []
+    if len(default):
+        phrases = [
+            f"{escape(backend)} took {listing([_ratio(row) for row in each(mine)])} of {base}'s time"
+            for backend, mine in grouped(default.head(_SPELLED_OUT), "backend")
+        ]
+        rest = "" if len(default) <= _SPELLED_OUT else " The table under [Speed](#speed) has the rest."
+        said.append(
+            f"Speed, measured in turn, with 95 % intervals: for {OPERATIONS[operation]}, {'; '.join(phrases)}.{rest}"
+        )
+    if len(tuned):
+        phrases = [
+            f"{escape(backend)} {listing([_ratio(row) for row in each(mine)])}"
+            for backend, mine in grouped(tuned.head(_SPELLED_OUT), "backend")
+        ]
+        said.append(f"Tuned, in times of what {base} takes by default: {'; '.join(phrases)}.")
+    return said
 
 
 def _ratio(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Give a ratio with its interval, and say when it is no difference."""
-    setting = "" if row.setting == "default" else f"{escape(row.setting)}, "
     span = f"{significant(row.low)} to {significant(row.high)}"
     noise = "" if row.clear else ", not clear of the noise of this machine"
-    return f"**{significant(row.ratio)}** ({setting}{escape(row.model)}, {span}{noise})"
+    return f"**{significant(row.ratio)}** ({escape(row.model)}, {span}{noise})"
 
 
 def _disagreement(findings: Findings) -> list[str]:

@@ -21,6 +21,7 @@ from reports.findings import Findings, find
 from reports.frames import record, records
 from reports.load import Comparison, load
 from reports.reading import EXAMPLES_FILE
+from reports.speed import terminal_table
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def build(results_dir: Path) -> Built:
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
     report = results_dir / "report.md"
     write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
-    return Built(report, findings.accuracy, findings.timings, tables.terminal(findings))
+    return Built(report, findings.accuracy, findings.timings, _terminal(findings))
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -83,7 +84,12 @@ def _write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 def summary_tables(comparison: Comparison) -> list[tuple[str, str]]:
     """Give title and plain text of the accuracy and the timing table, as far as there are any."""
-    return tables.terminal(find(comparison))
+    return _terminal(find(comparison))
+
+
+def _terminal(findings: Findings) -> list[tuple[str, str]]:
+    timed = [("timing", terminal_table(findings))] if len(findings.timings) else []
+    return [*tables.terminal(findings), *timed]
 
 
 def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
@@ -100,6 +106,10 @@ def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
     timed = findings.timings
     if (~timed["baseline"] & timed["ratio"].notna()).any():
         drawn["ratios"] = figures.ratios(timed, backends, findings.again)
+    if len(findings.drift):
+        drawn["drift"] = figures.drift(findings.drift, backends)
+    if len(findings.sweep):
+        drawn["sweep"] = figures.sweep(findings.sweep, backends)
     if findings.reliability["examples"].any():
         drawn["reliability"] = figures.reliability(findings.reliability, backends)
     if len(findings.rungs):
@@ -138,6 +148,10 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "learning_curves": records(findings.curves),
         "timings": records(findings.timings),
         "timings_again": records(findings.again),
+        "timings_of_single_examples": records(findings.single),
+        "timings_by_size": records(findings.sweep),
+        "rounds": records(findings.drift),
+        "tuned_settings": records(findings.tuned),
         "timing_failures": comparison.timings.failures,
         "training_times": records(findings.training),
         "agreement": records(findings.groups),

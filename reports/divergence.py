@@ -142,7 +142,11 @@ def verdicts(comparison: Comparison, curves: pd.DataFrame, horizons: pd.DataFram
     differences up to it). What there is none of is NaN or empty.
     """
     rows = []
-    staged = {(record.model, record.backend): record for record in comparison.stages if record.division == "matched"}
+    staged = {
+        (record.model, record.backend): record
+        for record in comparison.stages
+        if record.division == "matched" and record.setting == "default"
+    }
     traced = {(spec.model.name, spec.backend) for spec in _own_runs(comparison).values()}
     for model in [model.name for model in comparison.manifest.protocol.models]:
         known = [name for name in comparison.manifest.backends if (model, name) in traced or (model, name) in staged]

@@ -19,6 +19,7 @@ from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent, unless_long
 from reports.reading import examples
+from reports.speed import speed
 from reports.why import why_they_differ
 
 #: words of the example that is shown as ids and words
@@ -31,7 +32,7 @@ def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str
         _head,
         _short,
         _accuracy,
-        _speed,
+        speed,
         agreement,
         why_they_differ,
         examples,
@@ -177,29 +178,6 @@ def _curves_in_words(curves: pd.DataFrame) -> str:
         means = group.groupby("epoch")["valid_accuracy"].mean()
         said.append(f"{model} {division} {backend} from {percent(means.iloc[0])} to {percent(means.iloc[-1])} %")
     return f"Learning curves by epoch. Validation accuracy: {'; '.join(said)}"
-
-
-def _speed(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:
-    failures = comparison.timings.failures
-    if findings.timings.empty and findings.training.empty and not failures:
-        return
-    yield "## Speed"
-    if failures:
-        yield "\n".join(f"- **{escape(name)} was not timed**: {escape(reason)}" for name, reason in failures.items())
-    if len(findings.timings):
-        yield tables.timings(findings)
-    else:
-        yield "Nothing was measured in turn, so there are no ratios; times of single runs drift with the machine."
-    if "ratios" in figures:
-        shown = findings.timings[~findings.timings["baseline"]]
-        said = [f"{row.model} {row.operation.replace('_', ' ')}, {row.backend}: {row.ratio:.2f}" for row in each(shown)]
-        yield image(figures["ratios"], f"Time in times of {tables.baseline(findings)}'s. {'; '.join(said)}")
-        yield note(
-            "Point and line: ratio with its 95 % interval; grey: the A/A band, inside which nothing is a difference."
-        )
-    if len(findings.training):
-        yield "### The real runs"
-        yield unless_long("Training times", len(findings.training), tables.training(findings))
 
 
 def _conditions(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:

@@ -424,6 +424,86 @@ def ratios(timed: pd.DataFrame, backends: Sequence[str], noise: pd.DataFrame) ->
     return written.getvalue()
 
 
+def drift(rounds: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw each round in times of its worker's median, a panel a model, a line a worker.
+
+    Solid: default settings; dashed: tuned; dotted: the baseline's second worker.
+    """
+    panels = list(grouped(rounds, "model", "operation"))
+    # One disturbed round must not flatten all the others.
+    quietest, busiest = np.quantile(rounds["value"], (0.002, 0.98))
+    low, high = min(0.95, float(quietest) / 1.02), max(1.05, float(busiest) * 1.02)
+    with _figure(9, 0.6 + 2.4 * len(panels)) as (figure, written):
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axis, ((model, operation), panel) in zip(axes, panels, strict=True):
+            ends: dict[str, float] = {}
+            looks: dict[str, str] = {}
+            for (backend, setting, again), mine in grouped(panel, "backend", "setting", "again"):
+                colour = _look(backend, backends)[0]
+                style = ":" if again else "-" if setting == "default" else (0, (4, 2))
+                axis.plot(mine["round"], mine["value"].clip(low, high), color=colour, ls=style, lw=1.2, alpha=0.85)
+                name = f"{_short(backend)}, again" if again else named(_short(backend), setting)
+                ends[name], looks[name] = float(np.clip(mine["value"].iloc[-1], low, high)), colour
+            last = panel["round"].max()
+            axis.set_ylim(low, high)
+            axis.set_xlim(0.5, last * 1.25)
+            axis.spines["bottom"].set_bounds(1, last)
+            axis.axhline(1, color=_PALE, lw=0.8, xmax=0.8, zorder=0)
+            for name, place in _spread(ends, (high - low) * 0.11, low, high).items():
+                axis.text(last * 1.01, place, name, color=looks[name], va="center", fontsize=8)
+            axis.set_xticks([tick for tick in axis.get_xticks() if 1 <= tick <= last])
+            axis.set_ylabel("times the median")
+            axis.set_title(f"{model}, {operation.replace('_', ' ')}", loc="left", fontsize=10)
+        axes[-1].set_xlabel("round")
+        _lay_out(figure, h_pad=1.2)
+    return written.getvalue()
+
+
+def sweep(swept: pd.DataFrame, backends: Sequence[str]) -> str:
+    """Draw examples a second over batch sizes and over lengths: a row a model x operation, both axes logarithmic."""
+    rows = list(grouped(swept, "model", "operation"))
+    kinds = list(swept["axis"].unique())
+    with _figure(4.7 * len(kinds), 0.5 + 2.5 * len(rows)) as (figure, written):
+        axes = figure.subplots(len(rows), len(kinds), squeeze=False)
+        for line, ((model, operation), panel) in zip(axes, rows, strict=True):
+            for axis, kind in zip(line, kinds, strict=True):
+                _throughput(axis, panel[panel["axis"] == kind], backends)
+                axis.set_title(f"{model}, {operation.replace('_', ' ')}", loc="left", fontsize=10)
+            line[0].set_ylabel("examples/s")
+        for axis, kind in zip(axes[-1], kinds, strict=True):
+            axis.set_xlabel(kind)
+        _lay_out(figure, h_pad=1.2, w_pad=1.5)
+    return written.getvalue()
+
+
+def _throughput(axis: Axes, panel: pd.DataFrame, backends: Sequence[str]) -> None:
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    if panel.empty:
+        axis.set_axis_off()
+        return
+    ends: dict[str, float] = {}
+    looks: dict[str, str] = {}
+    sizes = sorted(panel["size"].unique())
+    for (backend, setting), mine in grouped(panel, "backend", "setting"):
+        colour, marker = _look(backend, backends)
+        curve = mine.sort_values("size")
+        style = "-" if setting == "default" else (0, (4, 2))
+        axis.plot(curve["size"], curve["examples_per_s"], color=colour, marker=marker, ms=4, ls=style, lw=1.4)
+        name = named(_short(backend), setting)
+        ends[name], looks[name] = float(np.log10(curve["examples_per_s"].iloc[-1])), colour
+    low, high = np.log10(panel["examples_per_s"].min()) - 0.1, np.log10(panel["examples_per_s"].max()) + 0.15
+    axis.set_ylim(10**low, 10**high)
+    axis.set_xlim(sizes[0] / 1.15, sizes[-1] * (sizes[-1] / sizes[0]) ** 0.75)
+    axis.spines["bottom"].set_bounds(sizes[0], sizes[-1])
+    axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axis.minorticks_off()
+    for name, place in _spread(ends, (high - low) * 0.1, low, high).items():
+        axis.text(
+            sizes[-1] * (sizes[-1] / sizes[0]) ** 0.04, 10**place, name, color=looks[name], va="center", fontsize=8
+        )
+
+
 def named(backend: str, setting: str) -> str:
     """Name a backend with its setting, unless that is what its users get."""
     return backend if setting == "default" else f"{backend} ({setting})"

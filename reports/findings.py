@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from reports import (
@@ -71,6 +70,10 @@ class Findings:
     growth: pd.DataFrame
     timings: pd.DataFrame
     again: pd.DataFrame
+    single: pd.DataFrame
+    sweep: pd.DataFrame
+    drift: pd.DataFrame
+    tuned: pd.DataFrame
     training: pd.DataFrame
     pairs: pd.DataFrame
     groups: pd.DataFrame
@@ -114,8 +117,12 @@ def find(comparison: Comparison) -> Findings:
         lengths=lengths.accuracy_by_length(comparison),
         leads=lengths.lead_by_length(comparison),
         growth=lengths.growth(comparison),
-        timings=timing.ratios(comparison, np.random.default_rng(SEED)),
-        again=timing.again(comparison, np.random.default_rng(SEED)),
+        timings=timing.ratios(comparison),
+        again=timing.again(comparison),
+        single=timing.single_examples(comparison),
+        sweep=timing.sweep(comparison),
+        drift=timing.drift(comparison),
+        tuned=timing.tuned(comparison),
         training=timing.training_times(comparison),
         pairs=pairs,
         groups=disagreement.groups(pairs),

@@ -133,7 +133,10 @@ def stages(comparison: Comparison) -> pd.DataFrame:
 
 
 def _in_order(comparison: Comparison) -> list[ParityRecord]:
-    """Give matched records before native ones, in the order of the protocol's models and of the backends."""
+    """Give matched records before native ones, in the order of the protocol's models and of the backends.
+
+    Those of tuned settings are no part of it: `reports.timing.tuned` has them.
+    """
     models = [model.name for model in comparison.manifest.protocol.models]
     orders = (DIVISIONS[::-1], models, comparison.manifest.backends)
 
@@ -143,7 +146,7 @@ def _in_order(comparison: Comparison) -> list[ParityRecord]:
             list(order).index(name) if name in order else len(order) for order, name in zip(orders, names, strict=True)
         ]
 
-    return sorted(comparison.stages, key=place)
+    return sorted((record for record in comparison.stages if record.setting == "default"), key=place)
 
 
 def _ratio(stage: StageRecord) -> float:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from reports.accuracy import best
 from reports.divergence import HORIZON
-from reports.figures import named
 from reports.findings import Examples, Findings
 from reports.frames import each, grouped
 from reports.markdown import (
@@ -241,98 +240,6 @@ def loss(findings: Findings) -> str:
         + note(
             "Binary cross-entropy on the test examples, mean and standard deviation over n seeds; saying 0.5 to "
             "everything gives ln 2 = 0.693."
-        )
-    )
-
-
-def timing_columns(base: str) -> list[Column]:
-    """Columns of the timing table; `base` names the baseline."""
-    return [
-        text("model", "model"),
-        Column("operation", ("operation",), lambda name: name.replace("_", " "), right=False),
-        Column("backend", ("backend", "setting"), lambda name, setting: escape(named(name, setting)), right=False),
-        number(f"times {base}'s", "ratio", _TWO),
-        Column("95 % interval", ("low", "high", "baseline"), _ratio_interval),
-        number("ms", "ms", significant),
-        number("examples/s", "examples_per_s", significant),
-        number("first call, s", "first_call_s", significant),
-        number("peak, MB", "peak_bytes", megabytes),
-    ]
-
-
-def _ratio_interval(low: float, high: float, baseline: bool) -> str:
-    return "baseline" if baseline else interval(_TWO)(low, high)
-
-
-def baseline(findings: Findings) -> str:
-    """Name the backend that the others' times are divided by."""
-    timed = findings.timings
-    names = timed.loc[timed["baseline"], "backend"]
-    return str(names.iloc[0]) if len(names) else "the baseline"
-
-
-def timings(findings: Findings) -> str:
-    """Interleaved measurements, with the machine's own noise under them."""
-    timed, again = findings.timings, findings.again
-    rounds = (
-        f"{timed['rounds'].min()} to {timed['rounds'].max()}"
-        if timed["rounds"].nunique() > 1
-        else timed["rounds"].iloc[0]
-    )
-    target = int((timed["stopped"] == "target").sum())
-    explained = note(
-        "Time in times of the baseline's first (below 1 is faster), taken round by round while all backends are "
-        "alive and take turns, with a bootstrap interval over rounds; then the geometric mean of the absolute "
-        "times on this machine. First call: building, tracing, compiling and the first step, never averaged in. "
-        f"{rounds} rounds; for {target} of {len(timed)} rows they ended because the ratio was known well enough, "
-        f"for the others at the limit. Threads: {_distinct(timed['threads'])}."
-    )
-    noise = [
-        f"{escape(row.model)} {row.operation.replace('_', ' ')} {_TWO(row.ratio)} {interval(_TWO)(row.low, row.high)}"
-        for row in each(again)
-    ]
-    line = (
-        note(
-            f"A/A, {escape(baseline(findings))} against a second worker of itself: {'; '.join(noise)}. That is the "
-            "noise of this machine: a ratio inside it is not a difference."
-        )
-        if noise
-        else note("There is no A/A pair (the baseline measured against itself), so the machine's noise is not known.")
-    )
-    return "\n\n".join([table(timed, timing_columns(baseline(findings))), explained, line])
-
-
-def _distinct(values: pd.Series) -> str:
-    return ", ".join(str(value) for value in sorted(values.unique()))
-
-
-def training(findings: Findings) -> str:
-    """Show what the real runs took."""
-    columns = [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
-        number("epoch, s", "epoch_s", significant),
-        number("sd", "epoch_sd", significant),
-        number("first step, s", "first_step_s", significant),
-        number("start, s", "start_s", significant),
-        number("predict, s", "predict_s", significant),
-        number("peak, MB", "peak_bytes", megabytes),
-        number("n", "runs", count),
-    ]
-    jobs = int(findings.training["jobs"].max())
-    beside = (
-        f"up to {jobs} runs were trained side by side, so these times hold for that"
-        if jobs > 1
-        else "one run at a time"
-    )
-    return (
-        table(findings.training, columns)
-        + "\n\n"
-        + note(
-            f"Means over n real runs; {beside}. Epoch: training alone, with its standard deviation over epochs and "
-            "runs. Start: from the start of the process to a framework that is ready. Predict: the test examples, "
-            "once. Peak: the most memory of any of the runs."
         )
     )
 
@@ -891,8 +798,4 @@ def terminal(findings: Findings) -> list[tuple[str, str]]:
             number("n", "seeds", count),
         ]
         shown.append(("accuracy", plain_table(findings.accuracy, columns)))
-    if len(findings.timings):
-        wanted = ("model", "operation", "backend", f"times {baseline(findings)}'s", "95 % interval", "ms")
-        columns = [column for column in timing_columns(baseline(findings)) if column.head in wanted]
-        shown.append(("timing", plain_table(findings.timings, columns)))
     return shown

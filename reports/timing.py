@@ -7,50 +7,50 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from harness.results import TimingRecord
+from harness.ratios import against_baseline, ratio, typical
+from harness.results import StageRecord, TimingRecord
 from reports.frames import grouped
 from reports.load import Comparison
-from reports.statistics import geometric_mean, ratio_interval
 
 _CELL = ("model", "operation", "division", "setting")
 
-_RATIOS = [*_CELL, "backend", "baseline", "ratio", "low", "high", "clear", "ms", "examples_per_s", "first_call_s",
-           "peak_bytes", "rounds", "stopped", "threads"]  # fmt: skip
+_RATIOS = [*_CELL, "backend", "baseline", "ratio", "low", "high", "clear", "ms", "examples_per_s", "build_s", "trace_s",
+           "first_call_s", "peak_bytes", "rounds", "stopped", "threads"]  # fmt: skip
+
+#: calls of single examples that a percentile takes: ten of them beyond it would be better, one there must be
+_CALLS = {50: 2, 95: 20, 99: 100}
 
 
-def ratios(comparison: Comparison, generator: np.random.Generator) -> pd.DataFrame:
-    """Give one row a timed operation of a backend: its time in times of the baseline's, then what it took.
+def ratios(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a timed operation of a backend and setting: its time in times of the baseline's, then what it took.
 
-    Times are geometric means over rounds, so that the ratio of two of them is the ratio shown. ``clear`` tells
-    whether the ratio's interval lies outside both 1 and the A/A band, which is how far two workers of the
-    baseline itself stood apart.
+    ``clear`` tells whether the ratio's interval lies outside both 1 and the A/A band, which is how far two workers of
+    the baseline itself stood apart. Times are trimmed means of the rounds' logarithms, as the ratios are. ``trace_s``
+    is what the first call took above a later one: tracing, compiling, filling caches.
 
     Columns: model, operation, division, setting, backend, baseline, ratio, low, high, clear, ms, examples_per_s,
-    first_call_s, peak_bytes, rounds, stopped, threads.
+    build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds, stopped, threads.
     """
-    noise = {tuple(row[column] for column in _CELL): row for _, row in again(comparison, generator).iterrows()}
+    noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
-    for record in comparison.timings.records:
-        base = _baseline(comparison, record)
-        ratio, low, high = np.nan, np.nan, np.nan
-        if base is not None and len(base.rounds_ns) == len(record.rounds_ns):
-            # Other numbers of rounds were not taken in turn, and then there is no ratio to speak of.
-            ratio = geometric_mean(np.divide(record.rounds_ns, base.rounds_ns))
-            low, high = (1.0, 1.0) if record.baseline else ratio_interval(record.rounds_ns, base.rounds_ns, generator)
-        band = noise.get(_cell(record))
+    for record in _own_sizes(comparison):
+        value, low, high = against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)
+        band = noise.get((record.model, record.operation))
         edges = (1.0, 1.0) if band is None else (band["band_low"], band["band_high"])
-        typical = geometric_mean(record.rounds_ns)
+        usual = typical(record.rounds_ns)
         rows.append(
             {
-                **dict(zip(_CELL, _cell(record), strict=True)),
+                **{column: getattr(record, column) for column in _CELL},
                 "backend": record.backend,
                 "baseline": record.baseline,
-                "ratio": ratio,
+                "ratio": value,
                 "low": low,
                 "high": high,
                 "clear": bool(high < edges[0] or low > edges[1]),
-                "ms": typical / 1e6,
-                "examples_per_s": record.examples / typical * 1e9,
+                "ms": usual / 1e6,
+                "examples_per_s": record.examples / usual * 1e9,
+                "build_s": record.build_ns / 1e9,
+                "trace_s": max(record.first_call_ns - record.build_ns - usual, 0) / 1e9,
                 "first_call_s": record.first_call_ns / 1e9,
                 "peak_bytes": record.peak_memory_bytes,
                 "rounds": len(record.rounds_ns),
@@ -61,19 +61,129 @@ def ratios(comparison: Comparison, generator: np.random.Generator) -> pd.DataFra
     return pd.DataFrame(rows, columns=_RATIOS).astype({"baseline": bool, "clear": bool})
 
 
-def again(comparison: Comparison, generator: np.random.Generator) -> pd.DataFrame:
+def again(comparison: Comparison) -> pd.DataFrame:
     """Give the A/A pairs: the baseline measured against itself in a second worker.
 
     Columns: model, operation, division, setting, backend, ratio, low, high, band_low, band_high (the interval
     made symmetric around 1).
     """
     rows = []
-    for record in _with_twin(comparison):
-        low, high = ratio_interval(record.again_ns, record.rounds_ns, generator)
+    for record in _own_sizes(comparison):
+        if not (record.baseline and len(record.again_ns) == len(record.rounds_ns) > 1):
+            continue
+        value, low, high = ratio(record.again_ns, record.rounds_ns)
         reach = max(high, 1 / low)
-        ratio = geometric_mean(np.divide(record.again_ns, record.rounds_ns))
-        rows.append((*_cell(record), record.backend, ratio, low, high, 1 / reach, reach))
+        cell = (getattr(record, column) for column in _CELL)
+        rows.append((*cell, record.backend, value, low, high, 1 / reach, reach))
     return pd.DataFrame(rows, columns=[*_CELL, "backend", "ratio", "low", "high", "band_low", "band_high"])
+
+
+def single_examples(comparison: Comparison) -> pd.DataFrame:
+    """Give how long one example alone takes, call by call; NaN where there are too few calls for a percentile.
+
+    Columns: model, backend, setting, p50_ms, p95_ms, p99_ms, calls, threads.
+    """
+    rows = []
+    for record in _own_sizes(comparison):
+        if record.calls_ns:
+            calls = np.asarray(record.calls_ns, np.float64) / 1e6
+            shares = [
+                float(np.percentile(calls, share)) if len(calls) >= fewest else np.nan
+                for share, fewest in _CALLS.items()
+            ]
+            rows.append((record.model, record.backend, record.setting, *shares, len(calls), record.threads))
+    return pd.DataFrame(rows, columns=["model", "backend", "setting", "p50_ms", "p95_ms", "p99_ms", "calls", "threads"])
+
+
+def sweep(comparison: Comparison) -> pd.DataFrame:
+    """Give throughput over batch sizes and over lengths, the protocol's own sizes among them; empty without a sweep.
+
+    Columns: model, operation, axis ('batch size' or 'length'), size, backend, setting, baseline, ratio, low, high, ms,
+    examples_per_s, rounds, stopped, threads.
+    """
+    protocol = comparison.manifest.protocol
+    swept = {(record.model, record.operation): True for record in comparison.timings.records if _is_swept(record)}
+    rows = []
+    for record in comparison.timings.records:
+        if (record.model, record.operation) not in swept:
+            continue
+        axes = []
+        if not record.length:
+            axes.append(("batch size", record.batch_size or protocol.training.batch_size))
+        if not record.batch_size:
+            axes.append(("length", record.length or protocol.data.length))
+        usual = typical(record.rounds_ns)
+        for axis, size in axes:
+            rows.append(
+                (
+                    *(record.model, record.operation, axis, size, record.backend, record.setting, record.baseline),
+                    *(against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)),
+                    *(usual / 1e6, record.examples / usual * 1e9),
+                    *(len(record.rounds_ns), record.stopped, record.threads),
+                )
+            )
+    columns = ["model", "operation", "axis", "size", "backend", "setting", "baseline", "ratio", "low", "high", "ms",
+               "examples_per_s", "rounds", "stopped", "threads"]  # fmt: skip
+    found = pd.DataFrame(rows, columns=columns)
+    kept = [group for _, group in grouped(found, "model", "operation", "axis") if group["size"].nunique() > 1]
+    if not kept:
+        return found.iloc[:0]
+    order = ["model", "operation", "axis", "size"]
+    return pd.concat(kept).sort_values(order, kind="stable", ignore_index=True, key=_in_order_of_appearance)
+
+
+def _in_order_of_appearance(values: pd.Series) -> pd.Series:
+    if values.name == "size":
+        return values
+    return pd.Series(pd.factorize(values)[0], index=values.index)
+
+
+def drift(comparison: Comparison) -> pd.DataFrame:
+    """Give every round of the first operation of each model, in times of the median of its worker's own rounds.
+
+    Columns: model, operation, backend, setting, again (whether it is the baseline's second worker), round (from 1),
+    value.
+    """
+    parts = []
+    seen: dict[str, str] = {}
+    for record in _own_sizes(comparison):
+        if seen.setdefault(record.model, record.operation) != record.operation:
+            continue
+        for second, rounds in ((False, record.rounds_ns), (True, record.again_ns)):
+            values = np.asarray(rounds, np.float64)
+            if len(values):
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "model": record.model,
+                            "operation": record.operation,
+                            "backend": record.backend,
+                            "setting": record.setting,
+                            "again": second,
+                            "round": np.arange(1, len(values) + 1),
+                            "value": values / np.median(values),
+                        }
+                    )
+                )
+    columns = ["model", "operation", "backend", "setting", "again", "round", "value"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def tuned(comparison: Comparison) -> pd.DataFrame:
+    """Give for each tuned setting whether it computes the same: its matched model against the reference.
+
+    Columns: model, backend, setting, stages (that were compared), failed (the first one out of its tolerance, or ""),
+    error, tolerance (of that one, else of the parameter that comes closest to its tolerance).
+    """
+    rows = []
+    for record in comparison.stages:
+        if record.setting == "default":
+            continue
+        worst = record.first_failed or max(record.stages, key=_nearness)
+        failed = "" if record.first_failed is None else record.first_failed.stage
+        stages = len({stage.stage for stage in record.stages})
+        rows.append((record.model, record.backend, record.setting, stages, failed, worst.error, worst.tolerance))
+    return pd.DataFrame(rows, columns=["model", "backend", "setting", "stages", "failed", "error", "tolerance"])
 
 
 def training_times(comparison: Comparison) -> pd.DataFrame:
@@ -101,20 +211,14 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _cell(record: TimingRecord) -> tuple[str, str, str, str]:
-    return record.model, record.operation, record.division, record.setting
+def _own_sizes(comparison: Comparison) -> Iterator[TimingRecord]:
+    """Give what was measured at the protocol's own batch size and length."""
+    return (record for record in comparison.timings.records if not _is_swept(record))
 
 
-def _baseline(comparison: Comparison, record: TimingRecord) -> TimingRecord | None:
-    # A setting of its own (tuned) is compared with what the baseline does by default.
-    place = (record.model, record.operation, record.division)
-    for other in comparison.timings.records:
-        if other.baseline and (other.model, other.operation, other.division) == place:
-            return other
-    return None
+def _is_swept(record: TimingRecord) -> bool:
+    return bool(record.batch_size or record.length)
 
 
-def _with_twin(comparison: Comparison) -> Iterator[TimingRecord]:
-    for record in comparison.timings.records:
-        if record.baseline and len(record.again_ns) == len(record.rounds_ns) > 1:
-            yield record
+def _nearness(stage: StageRecord) -> float:
+    return stage.error / stage.tolerance if stage.tolerance else float(stage.error > 0)

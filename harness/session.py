@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import queue
 import shlex
 import subprocess
@@ -24,6 +23,7 @@ from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.datasets.selection import facts, write_test_table
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
+from harness.machine import machine
 from harness.process import WorkerFailure
 from harness.progress import Display, PlainDisplay, Planned, RichDisplay
 from harness.protocol import DIVISIONS, Device, Division, Operation, Protocol, load_protocol
@@ -47,7 +47,6 @@ from harness.runner import (
     LocalExecutor,
     PlannedCheck,
     PlannedRun,
-    available_cores,
     choose_device,
     look_up,
     number_of_jobs,
@@ -397,7 +396,7 @@ class ComparisonSession:
                 parity_keys={name: check.key for name, check in self._checks.items()},
                 timing_keys=self._timing_keys(),
                 commit=_commit(self._config.rootpath),
-                machine=_machine(),
+                machine=machine(),
             ),
         )
 
@@ -659,25 +658,3 @@ def _commit(folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _machine() -> dict[str, str]:
-    """Describe the machine for the report."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": str(available_cores()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines: Mapping[str, str] = dict(
-            (part.strip() for part in line.split(":", 1))  # type: ignore[misc]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
-    except OSError:
-        lines = {}
-    return lines.get("model name") or platform.processor() or platform.machine()

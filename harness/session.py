@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -95,6 +95,10 @@ class RecordedClock:
 
     def __init__(self) -> None:
         self._readings: deque[float] = deque()
+
+    def __repr__(self) -> str:
+        # What pytest-benchmark writes for the entry's timer.
+        return "recorded by the worker"
 
     def load(self, seconds: Sequence[float]) -> None:
         """Take the rounds to be replayed."""
@@ -347,8 +351,10 @@ class ComparisonSession:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the data as soon as it is known that something will be run."""
         items = [item for item in session.items if item.path == SUITE and isinstance(item, pytest.Function)]
+        # What pytest-benchmark skips (--benchmark-only) isn't to be computed either.
+        wanted = [item for item in items if not item.get_closest_marker("skip")]
         chosen: dict[str, list[str]] = {"run_id": [], "twin_id": [], "factor_id": [], "check": []}
-        for item in items:
+        for item in wanted:
             for kind, names in chosen.items():
                 if hasattr(item, "callspec") and kind in item.callspec.params:
                     names.append(str(item.callspec.params[kind]))
@@ -604,7 +610,15 @@ class ComparisonSession:
 
     # --- the end --------------------------------------------------------------------------------------------
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
+    ) -> Generator[None, object, object]:
+        """End the comparison before pytest-benchmark writes its files, which may fail."""
+        self._end(session, exitstatus)
+        return (yield)
+
+    def _end(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
         """Stop every worker; then build the report from what is on disk."""
         if self._stopwatch is not None:
             self._stopwatch.close()

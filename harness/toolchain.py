@@ -134,6 +134,11 @@ class Toolchain:
 
     def _remarks(self) -> list[str]:
         benchmarks = self._benchmarks
+        if benchmarks.disabled:
+            wanted = ("json", "save", "autosave", "compare")
+            asked = [f"--benchmark-{name}" for name in wanted if getattr(benchmarks, name)]
+            option = "skip" if self._without_timing else "disable"
+            return [f"Nothing was measured (--benchmark-{option}), so {asked[0]} did nothing."] if asked else []
         if benchmarks.compare and not benchmarks.compared_mapping:
             which = "" if benchmarks.compare is True else f" that matches {benchmarks.compare!r}"
             return [f"Nothing was compared: there is no stored run{which} in {benchmarks.storage}."]

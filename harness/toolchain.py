@@ -160,10 +160,16 @@ class Toolchain:
                 other = {}
                 for before, now in pairs:
                     if now["backend"] == backend:
-                        other |= differences(before.get("environment", {}), now["environment"])
+                        other |= differences(_environment(before), _environment(now))
                 if other:
                     lines.append(f"{name} was measured with another environment of {backend}: {listed(other)}.")
         return lines
+
+
+def _environment(extra_info: Mapping[str, Any]) -> dict[str, str]:
+    """Give the versions and settings that an entry names; the digest of the source says nothing to a reader."""
+    found = {**extra_info.get("versions", {}), **extra_info.get("environment", {})}
+    return {str(key): str(value) for key, value in found.items() if key != "source"}
 
 
 def described(machine_info: Mapping[str, Any]) -> Mapping[str, str]:

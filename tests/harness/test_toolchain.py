@@ -37,7 +37,8 @@ class Answer:
 
 
 def compare(folder: Path, *options: str, backends: str = FAKES) -> Answer:
-    command = [sys.executable, "-m", "pytest", *arguments(backends, *RNN), *options]
+    timed = f"timing.operations={json.dumps(OPERATIONS)}"
+    command = [sys.executable, "-m", "pytest", *arguments(backends, *RNN, "--crosscheck-set", timed), *options]
     done = subprocess.run(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120
     )

@@ -31,7 +31,8 @@ _KEY = "crosscheck"
 class Toolchain:
     """Stands beside pytest-benchmark in one ``pytest --benchmark``.
 
-    Made before pytest-benchmark is configured, which is when that reads stored runs.
+    Made before pytest-benchmark is configured, which is when that reads stored runs. Raises `pytest.UsageError` for a
+    stored run that it would stumble over.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -42,6 +43,11 @@ class Toolchain:
         self._stored: list[Sequence[Mapping[str, Any]]] = []
         self._session: pytest.Session | None = None
         option = config.option
+        stored = option.benchmark_compare
+        if isinstance(stored, str) and len(Path(stored).parts) > 2 and not Path(stored).is_file():
+            raise pytest.UsageError(
+                f"--benchmark-compare={stored}: there is no such file; give a file, or the number of a stored run."
+            )
         # It would skip every test that has entries, training among them. What isn't to be measured is timing alone.
         self._without_timing = bool(option.benchmark_skip and not option.benchmark_only)
         if self._without_timing:
@@ -99,6 +105,10 @@ class Toolchain:
         self, compared_benchmark: Mapping[str, Any]
     ) -> Generator[None, None, None]:
         """Keep what a stored run says of its machine; our sentence stands for pytest-benchmark's two pages."""
+        if not isinstance(compared_benchmark.get("machine_info"), Mapping):
+            raise pytest.UsageError(
+                "--benchmark-compare: the file has no machine_info, so it isn't a run that pytest-benchmark has stored."
+            )
         found = described(compared_benchmark["machine_info"])
         self._machines.append(found)
         self._stored.append(compared_benchmark["benchmarks"])

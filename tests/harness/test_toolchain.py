@@ -294,6 +294,8 @@ def test_without_benchmarks_models_are_trained_and_nothing_is_stored(
             ["--benchmark-compare-fail=mean:5%", "--benchmark-compare=0042", "--benchmark-storage=none"],
             r"give --benchmark-compare, or --benchmark-compare=NUM, with a run that is in \S*none",
         ),
+        (["--benchmark-compare=some/other/place"], r"--benchmark-compare=some/other/place: there is no such file"),
+        (["--benchmark-compare=foreign.json"], r"has no machine_info, so it isn't a run that pytest-benchmark has"),
         (["--benchmark-json=nowhere/b.json"], r"--benchmark-json needs a file in a folder that is there"),
         (["--benchmark-save=x", "--benchmark-storage=a_file"], r"a_file can't be made a folder"),
         (["--benchmark-group-by=param:size"], r"can't group by 'param:size'.*backend, model, operation"),
@@ -305,6 +307,7 @@ def test_what_would_fail_after_training_is_refused_before(
     pytester: pytest.Pytester, options: list[str], sentence: str
 ) -> None:
     (pytester.path / "a_file").touch()
+    (pytester.path / "foreign.json").write_text('{"benchmarks": []}')
     result = pytester.runpytest_inprocess(*arguments(), *options, "-W", "ignore")
     shown = result.stdout.str() + result.stderr.str()
     assert result.ret == 4, shown

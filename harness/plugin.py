@@ -76,6 +76,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("crosscheck_set", type="linelist", help="overrides of the protocol, one KEY=VALUE a line")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Stand beside pytest-benchmark before that is configured, since it reads stored runs then."""
+    if config.getoption("--benchmark") and config.pluginmanager.hasplugin("benchmark"):
+        from harness.toolchain import Toolchain
+
+        config.pluginmanager.register(Toolchain(config), "crosscheck-toolchain")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Hand over to the comparison, if it was asked for."""

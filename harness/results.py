@@ -56,7 +56,8 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: whoever only lists the runs needs none of these.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class EpochRecord(_Record):

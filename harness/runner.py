@@ -19,13 +19,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 from typing import Protocol as Interface
 
 from harness.backend import Backend, Registered, find, missing_distributions, versions
 from harness.errors import CrosscheckError, ResultsError, UsageError
+from harness.machine import available_cores
 from harness.parity import FACTORS, arithmetic, native_in
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
 from harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
@@ -54,7 +55,14 @@ class BackendInfo:
     registered: Registered
     backend: type[Backend]
     missing: tuple[str, ...]
-    versions: Mapping[str, str]
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of what computes its results, and a digest of its source.
+
+        Found when first asked for: reading the source takes a while, and who lists the runs needs no keys.
+        """
+        return versions(self.backend)
 
     @property
     def name(self) -> str:
@@ -140,7 +148,7 @@ def look_up(names: Sequence[str]) -> tuple[BackendInfo, ...]:
     for name in names:
         registered = find(name)
         backend = registered.load()
-        found.append(BackendInfo(registered, backend, missing_distributions(backend), versions(backend)))
+        found.append(BackendInfo(registered, backend, missing_distributions(backend)))
     return tuple(found)
 
 
@@ -251,8 +259,10 @@ def plan_checks(
     planned = []
 
     def add(name: str, mode: Literal["parity", "effects"], spec: RunSpec, info: BackendInfo, **extra: Any) -> None:  # noqa: ANN401
-        content = {"mode": mode, "source": _source("parity.py", "reference.py"), **extra}
-        key = hashlib.sha256(f"{run_key(spec, info)} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
+        key = run_key(spec, info)
+        if key:
+            content = {"mode": mode, "source": _source("parity.py", "reference.py"), **extra}
+            key = hashlib.sha256(f"{key} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
         planned.append(PlannedCheck(name, mode, spec, info, key, extra))
 
     for model in models:
@@ -405,7 +415,12 @@ def _source(*names: str) -> str:
 
 
 def run_key(spec: RunSpec, info: BackendInfo) -> str:
-    """Key of a run: its spec, the versions of what carries it out, and the worker's own."""
+    """Key of a run: its spec, the versions of what carries it out, and the worker's own.
+
+    A spec without the dataset's fingerprint names a run that can't be carried out; its key is empty.
+    """
+    if not spec.dataset_fingerprint:
+        return ""
     # A continuing twin's noise is measured against the reference.
     noise = {"noise": _source("reference.py")} if spec.twin == "continuing" else {}
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
@@ -416,16 +431,6 @@ def number_of_jobs(protocol: Protocol, device: str) -> int:
     if protocol.workers.jobs:
         return protocol.workers.jobs
     return 1 if device == "cuda" else max(1, available_cores() // protocol.workers.threads)
-
-
-def available_cores() -> int:
-    """Cores that this process may use, the quota of a container among the limits."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max" for no quota
-        return cores
 
 
 def settings_of(protocol: Protocol, info: BackendInfo) -> tuple[Setting, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import queue
 import shlex
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.datasets.selection import facts, write_test_table
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
+from harness.machine import machine
 from harness.process import WorkerFailure
 from harness.progress import Display, PlainDisplay, Planned, RichDisplay
 from harness.protocol import DIVISIONS, Device, Division, Protocol, Setting, load_protocol
@@ -48,7 +48,6 @@ from harness.runner import (
     LocalExecutor,
     PlannedCheck,
     PlannedRun,
-    available_cores,
     choose_device,
     look_up,
     number_of_jobs,
@@ -104,6 +103,10 @@ class RecordedClock:
 
     def __init__(self) -> None:
         self._readings: deque[float] = deque()
+
+    def __repr__(self) -> str:
+        # What pytest-benchmark writes for the entry's timer.
+        return "recorded by the worker"
 
     def load(self, seconds: Sequence[float]) -> None:
         """Take the rounds to be replayed."""
@@ -367,8 +370,10 @@ class ComparisonSession:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the data as soon as it is known that something will be run."""
         items = [item for item in session.items if item.path == SUITE and isinstance(item, pytest.Function)]
+        # What pytest-benchmark skips (--benchmark-only) isn't to be computed either.
+        wanted = [item for item in items if not item.get_closest_marker("skip")]
         chosen: dict[str, list[str]] = {"run_id": [], "twin_id": [], "factor_id": [], "check": []}
-        for item in items:
+        for item in wanted:
             for kind, names in chosen.items():
                 if hasattr(item, "callspec") and kind in item.callspec.params:
                     names.append(str(item.callspec.params[kind]))
@@ -416,7 +421,7 @@ class ComparisonSession:
                 parity_keys={name: check.key for name, check in self._checks.items()},
                 timing_keys=self._timing_keys(),
                 commit=_commit(self._config.rootpath),
-                machine=_machine(),
+                machine=machine(),
             ),
         )
 
@@ -634,7 +639,15 @@ class ComparisonSession:
 
     # --- the end --------------------------------------------------------------------------------------------
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
+    ) -> Generator[None, object, object]:
+        """End the comparison before pytest-benchmark writes its files, which may fail."""
+        self._end(session, exitstatus)
+        return (yield)
+
+    def _end(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
         """Stop every worker; then build the report from what is on disk."""
         if self._stopwatch is not None:
             self._stopwatch.close()
@@ -688,25 +701,3 @@ def _commit(folder: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _machine() -> dict[str, str]:
-    """Describe the machine for the report."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": str(available_cores()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines: Mapping[str, str] = dict(
-            (part.strip() for part in line.split(":", 1))  # type: ignore[misc]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
-    except OSError:
-        lines = {}
-    return lines.get("model name") or platform.processor() or platform.machine()

@@ -15,6 +15,7 @@ from reports.markdown import (
     count,
     decimals,
     escape,
+    folded,
     image,
     interval,
     listing,

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 #: files whose tests wait for frameworks to start; with several processes, these have to begin first
-_LONG = ("test_end_to_end.py", "test_findings.py", "test_frameworks.py", "test_plugin.py")
+_LONG = ("test_end_to_end.py", "test_findings.py", "test_frameworks.py", "test_plugin.py", "test_toolchain.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

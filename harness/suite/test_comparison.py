@@ -14,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
 from harness.session import ComparisonSession, RecordedClock, Timed
+from harness.toolchain import PARAMETERS
 
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
 
@@ -31,6 +32,10 @@ def _replay(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, seconds
     clock = marker.kwargs["timer"]
     assert isinstance(clock, RecordedClock)
     clock.load(seconds)
+    # Stored runs are compared by this name. The usual one has the place of this file in it, which depends on where
+    # pytest was started.
+    benchmark.fullname = f"::{request.node.name}"
+    benchmark.params = {name: benchmark.extra_info.get(name) for name in PARAMETERS}
     benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
 
 
@@ -100,6 +105,7 @@ def _wait(
     benchmark.extra_info.update(
         backend=result.spec.backend,
         model=result.spec.model.name,
+        operation="epoch",
         division=result.spec.division,
         seed=result.spec.seed,
         threads=result.spec.threads,

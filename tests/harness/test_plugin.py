@@ -1,6 +1,5 @@
 """``pytest --benchmark`` as a user types it, in real processes, with backends that need no framework."""
 
-import json
 import os
 import re
 import signal
@@ -16,7 +15,6 @@ from harness.results import (
     Manifest,
     OcclusionsRecord,
     RunResult,
-    TimingResults,
     TransplantsRecord,
     read_record,
     read_weights,
@@ -369,36 +367,6 @@ def test_without_trained_weights_there_is_nothing_to_check(pytester: pytest.Pyte
     assert "No run has ended with a result" in shown
     assert "No run of this backend has an example to be read" in shown
     assert not (pytester.path / "comparison" / "transplants").exists()
-
-
-def test_timings_are_entries_of_pytest_benchmark_with_the_recorded_rounds(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess(
-        *arguments(), "-k", "rnn and (train_step or seed0)", "--benchmark-json=b.json"
-    )
-    assert result.ret == 0, text(result)
-    entries = {entry["name"]: entry for entry in json.loads((pytester.path / "b.json").read_text())["benchmarks"]}
-    timings = read_record(pytester.path / "comparison" / "timings.json", TimingResults)
-    assert len(timings.records) == 2
-    for record in timings.records:
-        entry = entries[f"test_timing[{record.backend.replace(':', '.')}-rnn-train_step]"]
-        assert entry["stats"]["data"] == [ns / 1e9 for ns in record.rounds_ns]
-        assert entry["group"] == "rnn train_step"
-        assert entry["extra_info"]["backend"] == record.backend
-    for name, run in results(pytester.path).items():
-        assert entries[f"test_training[{name}]"]["stats"]["data"] == [epoch.seconds for epoch in run.history]
-    baseline = [record for record in timings.records if record.baseline]
-    assert [record.backend for record in baseline] == ["tests.fakes:Steady"]
-    assert len(baseline[0].again_ns) == len(baseline[0].rounds_ns) == 5
-
-
-@pytest.mark.parametrize(
-    ("option", "outcome"),
-    [("--benchmark-only", "passed"), ("--benchmark-disable", "passed"), ("--benchmark-skip", "skipped")],
-)
-def test_options_of_pytest_benchmark_keep_their_meaning(pytester: pytest.Pytester, option: str, outcome: str) -> None:
-    result = pytester.runpytest_subprocess(*arguments(), "-k", "rnn and (train_step or matched)", option)
-    outcomes = result.parseoutcomes()
-    assert outcomes.get(outcome) == 4, text(result)
 
 
 def test_ini_values_stand_for_options(pytester: pytest.Pytester) -> None:

@@ -1,0 +1,41 @@
+"""The machine that a comparison runs on, described once: for the manifest and beside stored timings."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine by what times depend on and what stays the same from call to call."""
+    return {
+        "cpu": cpu_name(),
+        "cores": str(available_cores()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def cpu_name() -> str:
+    """Model of the processor, as far as the system tells."""
+    try:
+        lines: Mapping[str, str] = dict(
+            (part.strip() for part in line.split(":", 1))  # type: ignore[misc]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if ":" in line
+        )
+    except OSError:
+        lines = {}
+    return lines.get("model name") or platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """Cores that this process may use, the quota of a container among the limits."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max" for no quota
+        return cores

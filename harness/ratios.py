@@ -104,5 +104,6 @@ def _inflation(values: NDArray[np.float64]) -> float:
     if total <= 0:
         return 1.0
     r = float((deviations[1:] * deviations[:-1]).sum()) / total
-    r = min(max(r, 0.0), 0.9)
+    # From n values it comes out too low by (1 + 3 r) / n (Marriott and Pope, 1954).
+    r = min(max(r + (1 + 3 * r) / len(values), 0.0), 0.9)
     return (1 + r) / (1 - r)

@@ -5,6 +5,7 @@ They are named on the command line as ``tests.fakes:Steady`` and run in real wor
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -17,6 +18,8 @@ from harness.backend import Backend, Capability, EpochStats, Layer, Model
 from harness.batches import Batches
 from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights, initial_weights
+
+_HOUR_NS = 3_600_000_000_000
 
 
 class BagModel(Model):
@@ -234,3 +237,80 @@ class OtherSignature(Steady):
 
     def setup(self, *, seed: int) -> None:  # type: ignore[override]
         del seed
+
+
+class Tuned(Steady):
+    """Has a tuned setting, which is as quick as the default."""
+
+    name = "tests.fakes:Tuned"
+    tuned = "told to hurry"
+
+    def __init__(self) -> None:
+        self._setup = ""
+
+    @classmethod
+    def tuned_threads(cls, model: ModelSpec, *, threads: int, cores: int) -> int:
+        return threads + 1
+
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        self._setup = f"{setting}, {threads} threads, deterministic: {deterministic}"
+
+    def environment(self) -> dict[str, str]:
+        return {"setup": self._setup, "variable": os.environ["OMP_NUM_THREADS"]}
+
+
+class _Stuck(BagModel):
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        time.sleep(600)
+        raise AssertionError("woke up")
+
+
+class Stuck(Steady):
+    """Never comes back from a step."""
+
+    name = "tests.fakes:Stuck"
+    built = _Stuck
+
+
+class _Sleepy(BagModel):
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        time.sleep(0.01)
+        return super().train_step(tokens, labels)
+
+
+class Sleepy(Steady):
+    """Takes ten milliseconds more than it needs for a step."""
+
+    name = "tests.fakes:Sleepy"
+    built = _Sleepy
+
+
+class Stopped(Steady):
+    """Lives in a process whose clock stands still."""
+
+    name = "tests.fakes:Stopped"
+
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        readings, real = itertools.count(), time.perf_counter_ns
+        time.perf_counter_ns = lambda: self.read(real(), next(readings))
+
+    def read(self, now: int, readings: int) -> int:
+        return 12345
+
+
+class Jumping(Stopped):
+    """Lives in a process whose clock jumps ahead by an hour at every second reading."""
+
+    name = "tests.fakes:Jumping"
+
+    def read(self, now: int, readings: int) -> int:
+        return now + _HOUR_NS * ((readings + 1) // 2)
+
+
+class Backwards(Stopped):
+    """Lives in a process whose clock is set back by an hour at every second reading."""
+
+    name = "tests.fakes:Backwards"
+
+    def read(self, now: int, readings: int) -> int:
+        return now - _HOUR_NS * ((readings + 1) // 2)

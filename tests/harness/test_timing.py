@@ -1,0 +1,206 @@
+"""Measuring in turn: real worker processes with backends that need no framework, some of them broken."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from harness import datasets
+from harness.errors import UsageError
+from harness.protocol import Protocol, load_protocol
+from harness.results import TimingRecord, TimingResults
+from harness.runner import look_up
+from harness.timing import Point, Stopwatch, balanced_orders, merged, points, sweep_points
+
+SMALL = (
+    "data.train_examples=300",
+    "data.valid_examples=100",
+    "data.test_examples=200",
+    "data.length=30",
+    "timing.warmup=1",
+    "timing.min_rounds=5",
+    "timing.max_rounds=8",
+)
+STEP = Point("rnn", "train_step")
+ONE = Point("rnn", "predict_one")
+
+
+def protocol(*more: str) -> Protocol:
+    return load_protocol("quick", (*SMALL, *more))
+
+
+def stopwatch(folder: Path, of: Protocol, *fakes: str) -> Stopwatch:
+    dataset = datasets.load("reviews")
+    return Stopwatch(
+        of,
+        "rnn",
+        look_up([f"tests.fakes:{fake}" for fake in fakes]),
+        dataset=dataset.path,
+        dataset_fingerprint=dataset.fingerprint,
+        device="cpu",
+        logs=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[dict[Point, tuple[TimingRecord, ...]], dict[str, str]]]:
+    """What a stopwatch says of good and of broken backends, measured together."""
+    of = protocol("workers.stall_seconds=8")
+    watch = stopwatch(
+        tmp_path_factory.mktemp("logs"), of, "Steady", "Sleepy", "Tuned", "Stuck", "Stopped", "Jumping", "Backwards"
+    )
+    try:
+        found = {
+            point: watch.measure(point)
+            for point in (STEP, ONE, Point("rnn", "train_step", batch_size=64), Point("rnn", "train_step", length=50))
+        }
+        yield found, watch.failures
+    finally:
+        watch.close()
+
+
+Measured = tuple[dict[Point, tuple[TimingRecord, ...]], dict[str, str]]
+
+
+def test_every_backend_and_setting_is_measured_in_the_same_rounds(measured: Measured) -> None:
+    records = measured[0][STEP]
+    assert [(record.backend, record.setting, record.baseline) for record in records] == [
+        ("tests.fakes:Steady", "default", True),
+        ("tests.fakes:Sleepy", "default", False),
+        ("tests.fakes:Tuned", "default", False),
+        ("tests.fakes:Tuned", "tuned", False),
+    ]
+    assert {len(record.rounds_ns) for record in records} == {len(records[0].again_ns)}
+    assert 5 <= len(records[0].rounds_ns) <= 8
+    assert all(not record.again_ns for record in records[1:])
+    assert {record.examples for record in records} == {32}
+
+
+def test_a_slower_backend_is_slower_by_what_it_sleeps(measured: Measured) -> None:
+    steady, sleepy, *_ = measured[0][STEP]
+    slept = min(sleepy.rounds_ns)
+    assert slept >= 10e6
+    assert min(steady.rounds_ns) < slept
+
+
+def test_a_worker_knows_its_setting_and_threads_and_asks_for_no_determinism(measured: Measured) -> None:
+    default, tuned = measured[0][STEP][2:]
+    assert default.environment == {"setup": "default, 1 threads, deterministic: False", "variable": "1"}
+    assert tuned.environment == {"setup": "tuned, 2 threads, deterministic: False", "variable": "2"}
+    assert (default.threads, tuned.threads) == (1, 2)
+
+
+def test_building_the_first_call_and_later_ones_are_apart(measured: Measured) -> None:
+    for record in measured[0][STEP]:
+        assert 0 < record.build_ns < record.first_call_ns
+        assert record.peak_memory_bytes > 10e6
+
+
+def test_single_examples_keep_every_call(measured: Measured) -> None:
+    for record in measured[0][ONE]:
+        assert record.examples == 1
+        assert len(record.calls_ns) % len(record.rounds_ns) == 0
+        loops = len(record.calls_ns) // len(record.rounds_ns)
+        for place, mean in enumerate(record.rounds_ns):
+            calls = record.calls_ns[place * loops : (place + 1) * loops]
+            assert mean == pytest.approx(sum(calls) / loops, abs=1)
+    assert all(not record.calls_ns for record in measured[0][STEP])
+
+
+def test_a_sweep_measures_other_sizes(measured: Measured) -> None:
+    larger = measured[0][Point("rnn", "train_step", batch_size=64)]
+    assert {(record.batch_size, record.length, record.examples) for record in larger} == {(64, 0, 64)}
+    longer = measured[0][Point("rnn", "train_step", length=50)]
+    assert {(record.batch_size, record.length, record.examples) for record in longer} == {(0, 50, 32)}
+    # All of them belong to the comparison under one key.
+    assert {record.key for record in longer if record.baseline} == {
+        record.key for record in measured[0][STEP] if record.baseline
+    }
+
+
+@pytest.mark.parametrize(
+    ("fake", "reason"),
+    [
+        ("Stuck", r"^The worker said nothing for 8 s and was stopped\.$"),
+        ("Stopped", r"^A call of rnn-train_step took 0 ns by the worker's clock, which can't be\.$"),
+        (
+            "Jumping",
+            r"took 360\d\.\d+ s by the worker's clock, but it was over after 0\.\d+ s; the clock has jumped\.$",
+        ),
+        ("Backwards", r"^A call of rnn-train_step took -3599\d+ ns by the worker's clock, which can't be\.$"),
+    ],
+)
+def test_a_worker_that_hangs_or_has_no_clock_is_left_out_with_a_sentence(
+    measured: Measured, fake: str, reason: str
+) -> None:
+    failures = measured[1]
+    assert set(failures) == {f"tests.fakes:{name}, rnn" for name in ("Stuck", "Stopped", "Jumping", "Backwards")}
+    assert re.search(reason, failures[f"tests.fakes:{fake}, rnn"]), failures
+
+
+def test_without_the_baseline_nothing_is_called_one(tmp_path: Path) -> None:
+    watch = stopwatch(tmp_path, protocol(), "Stopped", "Steady")
+    try:
+        records = watch.measure(STEP)
+    finally:
+        watch.close()
+    assert [(record.backend, record.baseline) for record in records] == [("tests.fakes:Steady", False)]
+    assert set(watch.failures) == {"tests.fakes:Stopped, rnn", "tests.fakes:Stopped (second worker), rnn"}
+
+
+def test_rounds_end_at_the_limit_of_time(tmp_path: Path) -> None:
+    of = protocol("timing.max_seconds=0.001", "timing.max_rounds=500", "timing.target=1e-9")
+    watch = stopwatch(tmp_path, of, "Steady")
+    try:
+        (record,) = watch.measure(STEP)
+    finally:
+        watch.close()
+    assert (record.stopped, len(record.rounds_ns)) == ("time", 5)
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_every_worker_has_every_place_and_every_predecessor_equally_often(n: int) -> None:
+    orders = balanced_orders(n)
+    assert all(sorted(order) == list(range(n)) for order in orders)
+    places = Counter((place, worker) for order in orders for place, worker in enumerate(order))
+    assert len(set(places.values())) == 1
+    assert len(places) == n * n
+    pairs = Counter(pair for order in orders for pair in pairwise(order))
+    assert len(pairs) == n * (n - 1)
+    assert len(set(pairs.values())) <= 1
+
+
+def test_a_sweep_leaves_out_what_is_measured_anyway() -> None:
+    of = protocol("data.length=100")
+    assert [point.name for point in points(of, ["rnn"])] == ["rnn-train_step", "rnn-predict_batch", "rnn-predict_one"]
+    sizes = ["batch1", "batch8", "batch128", "batch512", "length250", "length500"]
+    assert [point.name for point in sweep_points(of, ["rnn"])] == [
+        f"rnn-{operation}-{size}" for operation in ("train_step", "predict_batch") for size in sizes
+    ]
+
+
+def test_what_is_measured_anew_takes_the_place_of_its_own_records_only() -> None:
+    def record(**changes: object) -> TimingRecord:
+        known = {"backend": "a", "model": "rnn", "operation": "train_step", "examples": 1, "rounds_ns": (1,),
+                 "first_call_ns": 1, "baseline": True, "stopped": "limit", "threads": 1,
+                 "peak_memory_bytes": 1}  # fmt: skip
+        return TimingRecord.model_validate(known | changes)
+
+    old = TimingResults(records=(record(), record(batch_size=8), record(operation="predict_one")))
+    new = merged(old, Point("rnn", "train_step", batch_size=8), [record(batch_size=8, rounds_ns=(2,))], {"b": "gone"})
+    assert [(each.point, each.rounds_ns) for each in new.records] == [
+        (("rnn", "train_step", 0, 0), (1,)),
+        (("rnn", "predict_one", 0, 0), (1,)),
+        (("rnn", "train_step", 8, 0), (2,)),
+    ]
+    assert new.failures == {"b": "gone"}
+
+
+def test_settings_without_the_default_are_refused() -> None:
+    with pytest.raises(UsageError, match="must have 'default'"):
+        protocol('timing.settings=["tuned"]')

@@ -256,8 +256,8 @@ def paired_means(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), (-1, 1))
 
 
-def welch(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Welch's interval of mean(first) - mean(second), for independent values of unequal spread.
+def welch(first: ArrayLike, second: ArrayLike, bounds: tuple[float, float] = (-1.0, 1.0)) -> tuple[float, float]:
+    """Welch's interval of mean(first) - mean(second), for independent values of unequal spread, cut at `bounds`.
 
     This is the one for native runs: the same seed number in two frameworks starts nothing equal, so equal
     numbers are no pairs. A side with one value gives NaN, and so do two sides without any spread.
@@ -272,7 +272,7 @@ def welch(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     shares = parts / variance  # of the variance; squaring that itself would underflow
     freedom = 1 / (shares**2 / [len(first) - 1, len(second) - 1]).sum()
     half = _student(freedom) * np.sqrt(variance)
-    return max(difference - half, -1.0), min(difference + half, 1.0)
+    return max(difference - half, bounds[0]), min(difference + half, bounds[1])
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
@@ -389,6 +389,17 @@ def ratio_interval(
     drawn = logs[generator.integers(len(logs), size=(resamples, len(logs)))].mean(axis=1)
     low, high = np.exp(np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
     return float(low), float(high)
+
+
+def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, float]:
+    """Interval of the geometric mean of `times` over that of `earlier`, which were not taken in turn.
+
+    Welch's interval of the mean logarithms, since two measurements at two times have no rounds in common. It answers
+    for other rounds at those two times; what the machine was doing at either of them is not in it.
+    """
+    now, before = np.log(np.asarray(times, np.float64)), np.log(np.asarray(earlier, np.float64))
+    low, high = welch(now, before, (-np.inf, np.inf))
+    return float(np.exp(low)), float(np.exp(high))
 
 
 def _labelled(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

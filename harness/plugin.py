@@ -17,9 +17,10 @@ import pytest
 import reports
 
 if TYPE_CHECKING:
+    from harness.gates import Gate
     from harness.session import Summary
 
-#: option -> (metavar, default, help); each is also an ini value ``crosscheck_<option>``
+#: option -> (metavar, default, help); each is also an ini value ``crosscheck_<option>``, with ``_`` for ``-``
 OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "protocol": ("NAME", "quick", "protocol: a preset (quick, imdb) or a file that ends in .toml"),
     "dataset": ("NAME", "", "dataset instead of the protocol's"),
@@ -38,6 +39,13 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
     "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),
     "output": ("DIR", "comparison", "folder for results and report"),
+    "baseline": ("DIR", "", "folder of an earlier comparison; the report says what changed since"),
+    "fail-if": (
+        "RULE:BOUND,...",
+        "",
+        "fail if it clearly got worse since the baseline, by accuracy-drop (points), step-slowdown or disagreement "
+        "(per cent)",
+    ),
 }
 
 MARKERS = (
@@ -65,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (metavar, default, text) in OPTIONS.items():
         shown = f"{text} [{default}]" if default else text
         group.addoption(f"--crosscheck-{name}", metavar=metavar, default=None, help=shown)
-        parser.addini(f"crosscheck_{name}", help=shown, default=default)
+        parser.addini(f"crosscheck_{name.replace('-', '_')}", help=shown, default=default)
     group.addoption(
         "--crosscheck-set",
         metavar="KEY=VALUE",
@@ -101,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "folder that has none, or with `pytest` instead of `python -m pytest`."
         )
     try:
-        session = ComparisonSession(config, report=_report, choose=_choose)
+        session = ComparisonSession(config, report=_report, choose=_choose, check=_check)
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
     # A run takes as long as it takes; the suite says so to pytest-timeout, which need not be there.
@@ -109,13 +117,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(session, "crosscheck-session")
 
 
-def _report(folder: Path) -> Summary:
+def _report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
     from harness.session import Summary
     from reports.build import build
+    from reports.gates import judge
 
     built = build(folder)
-    return Summary(tables=built.summary, report=built.report)
+    if built.since is None:
+        return Summary(tables=built.summary, report=built.report)
+    judged = judge(built.since, gates)
+    return Summary(
+        tables=built.summary,
+        report=built.report,
+        breaches=judged.breaches,
+        remarks=(*judged.unjudged, *judged.held, *judged.caveats),
+    )
+
+
+def _check(folder: Path) -> None:
+    """Read an earlier comparison as the report will, so that what is wrong with it is said before hours of training."""
+    from reports.load import load
+
+    load(folder)
 
 
 def _choose(folder: Path) -> Mapping[str, Sequence[str]]:

@@ -372,6 +372,9 @@ class Manifest(_Record):
     ] = {}
     commit: str = ""
     machine: dict[str, str] = {}
+    baseline: Annotated[
+        str, Field(description="folder of the earlier comparison to compare with, from this one; empty for none")
+    ] = ""
 
 
 # --- reading and writing ------------------------------------------------------------------------------------
@@ -415,6 +418,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def way_to(other: Path, folder: Path) -> str:
+    """Write where `other` lies as seen from `folder`, which holds after both were moved together."""
+    return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
 
 
 def read_record(path: Path, record: type[Record]) -> Record:

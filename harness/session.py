@@ -23,6 +23,7 @@ from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.datasets.selection import facts, write_test_table
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
+from harness.gates import Gate, parse_gates
 from harness.machine import machine
 from harness.process import WorkerFailure
 from harness.progress import Display, PlainDisplay, Planned, RichDisplay
@@ -41,6 +42,7 @@ from harness.results import (
     keeps_weights,
     read_record,
     stored_key,
+    way_to,
     write_json,
 )
 from harness.runner import (
@@ -77,10 +79,24 @@ TESTS = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What the terminal shows at the end."""
+    """What the terminal shows at the end.
+
+    Attributes
+    ----------
+    tables
+        Title and text of each.
+    report
+        Path of the report.
+    breaches
+        Gates that are broken, a sentence each: the session fails.
+    remarks
+        What else is to be said of the gates.
+    """
 
     tables: Sequence[tuple[str, str]]
     report: Path
+    breaches: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +142,11 @@ class ComparisonSession:
     config
         pytest's.
     report
-        Builds the report from the folder of the comparison.
+        Builds the report from the folder of the comparison, and judges the gates.
     choose
         Says from the folder of the comparison which examples of which runs are read closely: run id -> example ids.
+    check
+        Reads an earlier comparison; raises ResultsError if it can't be compared with.
 
     Raises
     ------
@@ -140,12 +158,14 @@ class ComparisonSession:
         self,
         config: pytest.Config,
         *,
-        report: Callable[[Path], Summary],
+        report: Callable[[Path, Sequence[Gate]], Summary],
         choose: Callable[[Path], Mapping[str, Sequence[str]]],
+        check: Callable[[Path], None],
     ) -> None:
         self._config = config
         self._report = report
         self._choose = choose
+        self._check = check
         self._refuse_company()
         self.protocol = self._read_protocol()
         self._divisions = self._chosen_divisions()
@@ -159,6 +179,8 @@ class ComparisonSession:
         self._sweep = self._wanted("timing", "timing", "sweep")
         self._device = self._wanted_device()
         self.folder = (config.invocation_params.dir / self._option("output")).resolve()
+        self._baseline = self._chosen_baseline()
+        self._gates = self._chosen_gates()
         config.args = self._arguments()
         # The project around may name its tests otherwise; ours keep their names.
         config.addinivalue_line("python_functions", "test_*")
@@ -185,7 +207,8 @@ class ComparisonSession:
 
     def _option(self, name: str) -> str:
         value = self._config.getoption(f"--crosscheck-{name}")
-        return str(self._config.getini(f"crosscheck_{name}") if value is None else value).strip()
+        ini = f"crosscheck_{name.replace('-', '_')}"
+        return str(self._config.getini(ini) if value is None else value).strip()
 
     def _listed(self, name: str) -> list[str]:
         return [part.strip() for part in self._option(name).split(",") if part.strip()]
@@ -252,6 +275,49 @@ class ComparisonSession:
         if name not in get_args(Device):
             raise unknown("device", name, get_args(Device))
         return cast("Device", name)
+
+    def _chosen_baseline(self) -> Path | None:
+        named = self._option("baseline")
+        if not named:
+            return None
+        folder = (self._config.invocation_params.dir / named).resolve()
+        what = "--crosscheck-baseline needs the folder of an earlier comparison"
+        if not folder.is_dir():
+            raise UsageError(f"{what}; there is no folder {named!r}.")
+        if not (folder / "manifest.json").is_file():
+            raise UsageError(
+                f"{what}; {named!r} is none, since it has no manifest.json. Give a folder that pytest --benchmark "
+                "wrote; of a published report, the predictions are missing."
+            )
+        if folder == self.folder:
+            raise UsageError(
+                f"{what}; {named!r} is where this one's results go, which would take the place of the earlier ones. "
+                "Give another folder with --crosscheck-output."
+            )
+        try:
+            earlier = read_record(folder / "manifest.json", Manifest)
+        except ResultsError as error:
+            raise UsageError(f"{what}: {error}") from None
+        models = [model.name for model in earlier.protocol.models]
+        for kind, mine, theirs in (
+            ("backend", [info.name for info in self.backends], earlier.backends),
+            ("model", self._models, models),
+        ):
+            if not set(mine) & set(theirs):
+                raise UsageError(
+                    f"{what} with a {kind} in common; this one has {', '.join(mine)}, {named!r} has "
+                    f"{', '.join(theirs)}."
+                )
+        return folder
+
+    def _chosen_gates(self) -> tuple[Gate, ...]:
+        gates = parse_gates(self._option("fail-if"))
+        if gates and self._baseline is None:
+            raise UsageError(
+                f"--crosscheck-fail-if {','.join(map(str, gates))} needs something to hold the comparison against; "
+                "give the folder of an earlier one with --crosscheck-baseline."
+            )
+        return gates
 
     def _arguments(self) -> list[str]:
         """Node ids to collect: the whole suite, or what was named of it."""
@@ -393,6 +459,8 @@ class ComparisonSession:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
+        if self._baseline is not None:
+            self._check(self._baseline)
         data = self._option("data")
         self._dataset = datasets.load(
             self.protocol.data.dataset,
@@ -422,6 +490,7 @@ class ComparisonSession:
                 timing_keys=self._timing_keys(),
                 commit=_commit(self._config.rootpath),
                 machine=machine(),
+                baseline=way_to(self._baseline, self.folder) if self._baseline else "",
             ),
         )
 
@@ -662,9 +731,12 @@ class ComparisonSession:
             self._note = f"Interrupted: finished runs are kept in {self.folder}; the same command goes on from there."
             return
         try:
-            self._summary = self._report(self.folder)
+            self._summary = self._report(self.folder, self._gates)
         except CrosscheckError as error:
             self._note = f"No report: {error}"
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            return
+        if self._summary.breaches:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -678,6 +750,12 @@ class ComparisonSession:
             terminalreporter.section(title)
             for line in table.splitlines():
                 terminalreporter.write_line(line)
+        if self._gates:
+            terminalreporter.section("--crosscheck-fail-if")
+        for sentence in self._summary.breaches:
+            terminalreporter.write_line(f"FAILED {sentence}", red=True)
+        for sentence in self._summary.remarks:
+            terminalreporter.write_line(sentence)
         terminalreporter.section("report")
         terminalreporter.write_line(str(self._summary.report))
 

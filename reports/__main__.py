@@ -40,19 +40,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help=f"folder for the report of --predictions (default: {OUTPUT})"
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="OLD",
+        help="folder of an earlier comparison: what changed since?",
+    )
     options = parser.parse_args(arguments)
     try:
-        print(_build(options.results, options.predictions, options.output))
+        print(_build(options.results, options.predictions, options.output, options.baseline))
     except CrosscheckError as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
     return 0
 
 
-def _build(results: Path | None, predictions: Sequence[Path] | None, output: Path | None) -> Path:
+def _build(
+    results: Path | None, predictions: Sequence[Path] | None, output: Path | None, baseline: Path | None
+) -> Path:
     if (results is None) == (predictions is None):
         raise UsageError("Give either the folder of a comparison or --predictions with one or more files.")
     if predictions is not None:
+        if baseline is not None:
+            raise UsageError("--baseline goes with the folder of a comparison, not with --predictions.")
         from reports.from_predictions import build as build_predictions
 
         return build_predictions(predictions, output or OUTPUT)
@@ -61,7 +71,7 @@ def _build(results: Path | None, predictions: Sequence[Path] | None, output: Pat
     assert results is not None
     from reports.build import build
 
-    return build(results).report
+    return build(results, baseline).report
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from reports.findings import Findings, Why
 from reports.frames import each, grouped
 from reports.markdown import count, escape, listing, percent, scientific, significant
 from reports.parity import STAGE_WORDS
+from reports.since import in_short
 
 #: what is held equal in each division, in a reader's words
 DIVISION_WORDS = {
@@ -31,7 +32,7 @@ ENOUGH_SEEDS = 5
 #: comparisons spelled out in one sentence; the table has the rest
 _SPELLED_OUT = 4
 
-#: sentences of the answer (the verdicts come on top, where there are any), and runs without a result that it names
+#: sentences of the answer (verdicts and what changed come on top, if there are any), and lost runs that it names
 _MOST_BULLETS, _NAMED_LOSSES = 6, 2
 
 
@@ -40,13 +41,14 @@ def answer(findings: Findings) -> list[str]:
     lost = _without_result(findings.runs)
     if findings.accuracy.empty:
         return [*lost, "No run has a result, so nothing can be concluded."]
+    since = in_short(findings.since) if findings.since else []
     news = [*_backends(findings), *_models(findings), *_speed(findings), *_disagreement(findings)]
     why = _why(findings.why)
     limits = _limits(findings.accuracy)
     if len(lost) + len(news) + 1 > _MOST_BULLETS:
         # What is missing and what can't be concluded are both about how far to trust the rest.
-        return [" ".join([*lost, limits]), *news, *why]
-    return [*lost, *news, *why, limits]
+        return [" ".join([*lost, limits]), *since, *news, *why]
+    return [*lost, *since, *news, *why, limits]
 
 
 def _without_result(runs: pd.DataFrame) -> list[str]:

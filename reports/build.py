@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.results import FORMAT, new_folder, write_text
+from harness.errors import ResultsError, UsageError
+from harness.results import FORMAT, new_folder, way_to, write_text
 from reports import figures, tables
 from reports.agreement import PAIRS_FILE, WHERE_FILE
 from reports.answer import answer
+from reports.changes import Changes, changes
 from reports.document import render
 from reports.examples import every_example
 from reports.export import STORED, write_stored
@@ -21,6 +23,8 @@ from reports.findings import Findings, find
 from reports.frames import record, records
 from reports.load import Comparison, load
 from reports.reading import EXAMPLES_FILE
+from reports.since import as_rows
+from reports.since import terminal as changed
 from reports.speed import terminal_table
 
 
@@ -36,24 +40,37 @@ class Built:
         The tables behind the summary.
     summary
         Title and plain text of the tables that a terminal shows.
+    since
+        What changed since an earlier comparison, if there is one to compare with.
     """
 
     report: Path
     accuracy: pd.DataFrame
     timings: pd.DataFrame
     summary: Sequence[tuple[str, str]]
+    since: Changes | None = None
 
 
-def build(results_dir: Path) -> Built:
+def build(results_dir: Path, baseline: Path | None = None) -> Built:
     """Read a comparison's folder and write its report into it, each file whole or not at all.
+
+    Parameters
+    ----------
+    results_dir
+        Folder of the comparison.
+    baseline
+        Folder of an earlier comparison; without one, that which the manifest names, if it is still there.
 
     Raises
     ------
     ResultsError
-        The folder is not a comparison, is damaged, or holds runs that don't belong together.
+        A folder is not a comparison, is damaged, or holds runs that don't belong together.
+    UsageError
+        The baseline is the comparison itself.
     """
     comparison = load(results_dir)
-    findings = find(comparison)
+    since = _since(results_dir, comparison, baseline)
+    findings = find(comparison, since)
     drawn = draw(comparison, findings)
     with new_folder(results_dir / "figures") as folder:
         for name, svg in drawn.items():
@@ -69,7 +86,26 @@ def build(results_dir: Path) -> Built:
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
     report = results_dir / "report.md"
     write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
-    return Built(report, findings.accuracy, findings.timings, _terminal(findings))
+    shown = [*_terminal(findings), *(changed(since) if since else ())]
+    return Built(report, findings.accuracy, findings.timings, shown, since)
+
+
+def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> Changes | None:
+    """Compare with the earlier comparison that was named now, or when the comparison was made."""
+    if baseline is not None:
+        if baseline.resolve() == results_dir.resolve():
+            raise UsageError(f"The baseline {baseline} is the comparison itself; give the folder of an earlier one.")
+        return changes(comparison, load(baseline), way_to(baseline, results_dir))
+    if not (place := comparison.manifest.baseline):
+        return None
+    folder = results_dir.resolve() / place
+    if not folder.is_dir():
+        return Changes(place, problem="Its folder isn't there any more.")
+    try:
+        return changes(comparison, load(folder), place)
+    except ResultsError as error:
+        # The report says nothing of where things lie on this machine.
+        return Changes(place, problem=str(error).replace(str(folder), place))
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -129,6 +165,7 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
     content = {
         "format": FORMAT,
         "in_short": answer(findings),
+        "since": as_rows(findings.since) if findings.since else None,
         "manifest": comparison.manifest.model_dump(mode="json"),
         "dataset": comparison.facts.model_dump(mode="json"),
         "runs": records(findings.runs.rename_axis("run_id").reset_index()),

@@ -1,9 +1,13 @@
-"""The data and the models as the report shows them."""
+"""The data, the protocol and the models as the report shows them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
+from harness.protocol import Protocol
 from harness.results import LayerRecord
 from reports.frames import grouped
 from reports.load import Comparison
@@ -26,6 +30,23 @@ def splits(comparison: Comparison) -> pd.DataFrame:
         for name, split in comparison.facts.splits.items()
     ]
     return pd.DataFrame(rows)
+
+
+def dotted(protocol: Protocol) -> dict[str, str]:
+    """Flatten the protocol to the dotted keys that override it; the description is none of them."""
+    return _dotted(protocol.model_dump(mode="json", exclude={"description"}))
+
+
+def _dotted(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for key, value in tree.items():
+        if key == "models":
+            value = {model["name"]: {k: v for k, v in model.items() if k != "name"} for model in value}
+        if isinstance(value, dict):
+            rows |= _dotted(value, f"{above}{key}.")
+        else:
+            rows[above + key] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return rows
 
 
 def layers(comparison: Comparison) -> pd.DataFrame:

@@ -13,12 +13,14 @@ from harness.results import ExampleFacts
 from reports import tables
 from reports.agreement import agreement
 from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer, remembering
+from reports.dataset import dotted
 from reports.export import STORED
 from reports.findings import Findings
 from reports.frames import each, grouped
 from reports.load import Comparison
 from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent, unless_long
 from reports.reading import examples
+from reports.since import what_changed
 from reports.speed import speed
 from reports.why import why_they_differ
 
@@ -31,6 +33,7 @@ def render(comparison: Comparison, findings: Findings, figures: Mapping[str, str
     sections = (
         _head,
         _short,
+        what_changed,
         _accuracy,
         speed,
         agreement,
@@ -202,7 +205,7 @@ def _conditions(comparison: Comparison, findings: Findings, figures: Figures) ->
     )
     yield folded(
         "Every value of the protocol, by the key that overrides it",
-        tables.facts(_protocol(protocol.model_dump(mode="json"))),
+        tables.facts(dotted(protocol)),
     )
     if len(findings.layers):
         yield "### Models"
@@ -261,21 +264,6 @@ def _in_words(example: ExampleFacts, tokens: int = 0) -> str:
         f"{escape(example.example_id)}, label {example.label}, {length}; ids "
         f"{' '.join(map(str, ids))}{more}; words {' '.join(escape(word) for word in words)}{more}"
     )
-
-
-def _protocol(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Flatten the protocol to the dotted keys that override it."""
-    rows: dict[str, str] = {}
-    for key, value in tree.items():
-        if key == "description":
-            continue
-        if key == "models":
-            value = {model["name"]: {k: v for k, v in model.items() if k != "name"} for model in value}
-        if isinstance(value, dict):
-            rows |= _protocol(value, f"{above}{key}.")
-        else:
-            rows[above + key] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return rows
 
 
 def _choices(comparison: Comparison, findings: Findings) -> Blocks:

@@ -19,6 +19,7 @@ from reports import (
     timing,
 )
 from reports import examples as listing
+from reports.changes import Changes
 from reports.load import Comparison
 from reports.where import where
 
@@ -92,6 +93,7 @@ class Findings:
     layers: pd.DataFrame
     environment: pd.DataFrame
     why: Why
+    since: Changes | None = None
 
     @property
     def good(self) -> pd.DataFrame:
@@ -99,8 +101,8 @@ class Findings:
         return self.runs[self.runs["status"] == "ok"]
 
 
-def find(comparison: Comparison) -> Findings:
-    """Compute every table of the report."""
+def find(comparison: Comparison, since: Changes | None = None) -> Findings:
+    """Compute every table of the report; `since` is what changed since an earlier comparison, if there is one."""
     runs = accuracy.run_table(comparison)
     pairs = disagreement.pairs(comparison)
     to_read = disagreement.pairs_to_read(pairs)
@@ -143,6 +145,7 @@ def find(comparison: Comparison) -> Findings:
         layers=dataset.layers(comparison),
         environment=dataset.environment(comparison),
         why=find_why(comparison),
+        since=since,
     )
 
 

@@ -293,15 +293,15 @@ def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArr
     got, expected = frame["example_id"].tolist(), test.index.tolist()
     if got != expected:
         raise ResultsError(
-            f"{path} does not hold the test examples: {_difference(got, expected)}; hash of the ids {_hash(got)} "
-            f"against {_hash(expected)}. Predictions are never joined by position."
+            f"{path} does not hold the test examples: {_difference(got, expected)}; hash of the ids {hash_of(got)} "
+            f"against {hash_of(expected)}. Predictions are never joined by position."
         )
     wrong = frame["label"].to_numpy() != test["label"].to_numpy()
     if wrong.any():
         raise ResultsError(
             f"{path} has another label than test.parquet for {int(wrong.sum())} of {len(wrong)} examples, first "
-            f"{got[int(wrong.argmax())]!r}; hash of the labels {_hash(frame['label'].tolist())} against "
-            f"{_hash(test['label'].tolist())}."
+            f"{got[int(wrong.argmax())]!r}; hash of the labels {hash_of(frame['label'].tolist())} against "
+            f"{hash_of(test['label'].tolist())}."
         )
     values: NDArray[np.float32] = frame["probability"].to_numpy(np.float32)
     if not ((values >= 0) & (values <= 1)).all():
@@ -329,7 +329,8 @@ def _difference(got: list[str], expected: list[str]) -> str:
     return "the ids are shuffled"
 
 
-def _hash(values: Iterable[object]) -> str:
+def hash_of(values: Iterable[object]) -> str:
+    """Hash values in their order, so that two lists of ids can be told apart in a sentence."""
     return hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
 
 
@@ -357,7 +358,7 @@ def _trace(folder: Path, result: RunResult, test: pd.DataFrame) -> Trace:
     if got != expected:
         raise ResultsError(
             f"{path} does not hold the first test examples: {_difference(got, expected)}; hash of the ids "
-            f"{_hash(got)} against {_hash(expected)}. Probes are never joined by position."
+            f"{hash_of(got)} against {hash_of(expected)}. Probes are never joined by position."
         )
     if not ((probes >= 0) & (probes <= 1)).all(axis=None):
         raise ResultsError(f"{path} holds values that are no probabilities.")

@@ -256,8 +256,8 @@ def paired_means(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), (-1, 1))
 
 
-def welch(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
-    """Welch's interval of mean(first) - mean(second), for independent values of unequal spread.
+def welch(first: ArrayLike, second: ArrayLike, bounds: tuple[float, float] = (-1.0, 1.0)) -> tuple[float, float]:
+    """Welch's interval of mean(first) - mean(second), for independent values of unequal spread, cut at `bounds`.
 
     This is the one for native runs: the same seed number in two frameworks starts nothing equal, so equal
     numbers are no pairs. A side with one value gives NaN, and so do two sides without any spread.
@@ -272,7 +272,7 @@ def welch(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     shares = parts / variance  # of the variance; squaring that itself would underflow
     freedom = 1 / (shares**2 / [len(first) - 1, len(second) - 1]).sum()
     half = _student(freedom) * np.sqrt(variance)
-    return max(difference - half, -1.0), min(difference + half, 1.0)
+    return max(difference - half, bounds[0]), min(difference + half, bounds[1])
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
@@ -368,27 +368,15 @@ def geometric_mean(values: ArrayLike) -> float:
     return float(np.exp(np.log(np.asarray(values, np.float64)).mean()))
 
 
-def ratio_interval(
-    times: ArrayLike, baseline: ArrayLike, generator: np.random.Generator, resamples: int = 10_000
-) -> tuple[float, float]:
-    """Bootstrap interval of the geometric mean of times / baseline over interleaved rounds.
+def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, float]:
+    """Interval of the geometric mean of `times` over that of `earlier`, which were not taken in turn.
 
-    Ratios are taken round by round, so that what the machine did in a round cancels. Fewer than two rounds give NaN.
-
-    Raises
-    ------
-    ValueError
-        The two don't have the same rounds.
+    Welch's interval of the mean logarithms, since two measurements at two times have no rounds in common. It answers
+    for other rounds at those two times; what the machine was doing at either of them is not in it.
     """
-    times, baseline = np.asarray(times, np.float64), np.asarray(baseline, np.float64)
-    if times.shape != baseline.shape:
-        raise ValueError(f"rounds are compared one by one, got {len(times)} of them against {len(baseline)}")
-    if len(times) < 2:
-        return np.nan, np.nan
-    logs = np.log(times / baseline)
-    drawn = logs[generator.integers(len(logs), size=(resamples, len(logs)))].mean(axis=1)
-    low, high = np.exp(np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    return float(low), float(high)
+    now, before = np.log(np.asarray(times, np.float64)), np.log(np.asarray(earlier, np.float64))
+    low, high = welch(now, before, (-np.inf, np.inf))
+    return float(np.exp(low)), float(np.exp(high))
 
 
 def _labelled(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

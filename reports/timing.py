@@ -33,7 +33,7 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
     """
     noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
-    for record in _own_sizes(comparison):
+    for record in own_sizes(comparison):
         value, low, high = against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)
         band = noise.get((record.model, record.operation))
         edges = (1.0, 1.0) if band is None else (band["band_low"], band["band_high"])
@@ -68,7 +68,7 @@ def again(comparison: Comparison) -> pd.DataFrame:
     made symmetric around 1).
     """
     rows = []
-    for record in _own_sizes(comparison):
+    for record in own_sizes(comparison):
         if not (record.baseline and len(record.again_ns) == len(record.rounds_ns) > 1):
             continue
         value, low, high = ratio(record.again_ns, record.rounds_ns)
@@ -84,7 +84,7 @@ def single_examples(comparison: Comparison) -> pd.DataFrame:
     Columns: model, backend, setting, p50_ms, p95_ms, p99_ms, calls, threads.
     """
     rows = []
-    for record in _own_sizes(comparison):
+    for record in own_sizes(comparison):
         if record.calls_ns:
             calls = np.asarray(record.calls_ns, np.float64) / 1e6
             shares = [
@@ -146,7 +146,7 @@ def drift(comparison: Comparison) -> pd.DataFrame:
     """
     parts = []
     seen: dict[str, str] = {}
-    for record in _own_sizes(comparison):
+    for record in own_sizes(comparison):
         if seen.setdefault(record.model, record.operation) != record.operation:
             continue
         for second, rounds in ((False, record.rounds_ns), (True, record.again_ns)):
@@ -211,7 +211,7 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _own_sizes(comparison: Comparison) -> Iterator[TimingRecord]:
+def own_sizes(comparison: Comparison) -> Iterator[TimingRecord]:
     """Give what was measured at the protocol's own batch size and length."""
     return (record for record in comparison.timings.records if not _is_swept(record))
 

@@ -132,6 +132,19 @@ class Dying(Steady):
     built = _Dying
 
 
+class _Worse(BagModel):
+    def predict(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        said = super().predict(tokens)
+        return 1 - said if os.environ.get("CROSSCHECK_TEST_WORSE") else said
+
+
+class Regressing(Steady):
+    """Works, until CROSSCHECK_TEST_WORSE is set: then it says the opposite."""
+
+    name = "tests.fakes:Regressing"
+    built = _Worse
+
+
 class _Raising(BagModel):
     def fit_epoch(self, batches: Batches) -> EpochStats:
         raise RuntimeError("the gradient exploded")

@@ -37,7 +37,6 @@ from reports.statistics import (
     paired_counts,
     paired_difference,
     paired_means,
-    ratio_interval,
     reliability,
     roc_auc,
     welch,
@@ -366,7 +365,6 @@ def test_one_value_has_no_interval() -> None:
     assert np.isnan(mean_interval([0.8])).all()
     assert np.isnan(welch([0.8], [0.7, 0.6])).all()
     assert np.isnan(paired_means([0.8], [0.7])).all()
-    assert np.isnan(ratio_interval([2], [1], np.random.default_rng(0))).all()
 
 
 def test_values_without_spread_claim_no_certainty() -> None:
@@ -406,19 +404,6 @@ def test_holm_equals_its_definition(p: list[float]) -> None:
         highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
         expected[place] = highest
     np.testing.assert_allclose(holm(p), expected, atol=1e-12)
-
-
-def test_rounds_are_compared_one_by_one() -> None:
-    generator = np.random.default_rng(1)
-    machine = np.exp(generator.normal(0, 0.5, 40))  # drifts far more than the two differ
-    baseline = 100 * machine
-    times = 71 * machine * np.exp(generator.normal(0, 0.01, 40))
-    low, high = ratio_interval(times, baseline, np.random.default_rng(2))
-    assert low < 0.71 < high
-    assert high - low < 0.01
-    assert ratio_interval(times, baseline, np.random.default_rng(2)) == (low, high)
-    with pytest.raises(ValueError, match="40 of them against 39"):
-        ratio_interval(times, baseline[1:], np.random.default_rng(2))
 
 
 def test_the_ratio_of_geometric_means_is_the_geometric_mean_of_ratios() -> None:

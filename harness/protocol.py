@@ -206,10 +206,13 @@ class TimingSpec(_Frozen):
     """How the interleaved measurement goes (see docs/timing.md)."""
 
     warmup: Annotated[int, Field(ge=1, description="rounds run and thrown away")] = 3
-    min_rounds: Annotated[int, Field(ge=5)] = 10
-    max_rounds: Annotated[int, Field(ge=5)] = 40
-    target: Annotated[float, Field(gt=0, lt=1, description="half-width of the ratio's 95 % interval")] = 0.02
-    max_seconds: Annotated[float, Field(gt=0, description="of one operation; at least min_rounds are measured")] = 60.0
+    starts: Annotated[int, Field(ge=1, description="times that the workers of a model are started afresh")] = 3
+    min_rounds: Annotated[int, Field(ge=5, description="of each start")] = 10
+    max_rounds: Annotated[int, Field(ge=5, description="of each start")] = 100
+    target: Annotated[float, Field(gt=0, lt=1, description="reach of the ratio's 95 % interval over rounds")] = 0.01
+    max_seconds: Annotated[
+        float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
+    ] = 8.0
     operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "train_step",
         "predict_batch",

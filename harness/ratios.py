@@ -2,11 +2,17 @@
 
 The one definition of "A takes 1.4 times as long as B": the session stops measuring by it, the report shows it, and
 pytest-benchmark's entries carry it.
+
+Two things make a ratio uncertain. Rounds differ, since the machine does other things meanwhile; more rounds help. And
+workers differ: where a process happens to lie in memory makes two workers of one backend differ by half a per cent or
+more for as long as they live, which no number of rounds shows. So workers are started several times, and the spread of
+the ratio over starts is part of its interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +26,8 @@ CONFIDENCE = 0.95
 #: rounds that an interval takes
 FEWEST = 5
 
+Floats = NDArray[np.float64]
+
 
 class Ratio(NamedTuple):
     """A ratio with its 95 % interval; NaN stands for "there is none"."""
@@ -30,7 +38,7 @@ class Ratio(NamedTuple):
 
     @property
     def reach(self) -> float:
-        """Half of the interval's width, as a share of the ratio."""
+        """How far the interval reaches from the ratio, as a share of it."""
         return float(np.sqrt(self.high / self.low) - 1)
 
 
@@ -40,13 +48,11 @@ def typical(times: ArrayLike) -> float:
     The ratio of two of these is close to the trimmed mean of the ratios, but not the same: that one is taken round by
     round.
     """
-    ordered = np.sort(np.log(np.asarray(times, np.float64)))
-    cut = int(TRIM * len(ordered))
-    return float(np.exp(ordered[cut : len(ordered) - cut].mean()))
+    return float(np.exp(_trimmed(np.log(np.asarray(times, np.float64))).mean()))
 
 
 def ratio(times: ArrayLike, baseline: ArrayLike) -> Ratio:
-    """Give times / baseline of interleaved rounds.
+    """Give times / baseline of the interleaved rounds of one start.
 
     The ratio is taken round by round, so that whatever the machine did to a whole round cancels. Of the logarithms the
     trimmed mean is taken: a fifth of the rounds is left out at either end, where only one of the two was disturbed.
@@ -64,6 +70,38 @@ def ratio(times: ArrayLike, baseline: ArrayLike) -> Ratio:
     ValueError
         The two don't have the same rounds, or one of them isn't above 0.
     """
+    start = _start(times, baseline)
+    return _interval(start.centre, start.variance, start.kept - 1)
+
+
+def against_baseline(records: Sequence[TimingRecord], record: TimingRecord) -> Ratio | None:
+    """Give a record's time in times of the baseline's of the same point; None if they weren't measured in turn.
+
+    The mean over starts of what `ratio` gives for each. Its interval holds the spread over rounds, which is the
+    record's own, and the spread over starts, which is taken from all pairs of workers of its model together, since
+    three starts of one pair say little.
+    """
+    base = _base(records, record)
+    return None if base is None else _over_starts(records, record.model, _starts(record.rounds_ns, base))
+
+
+def a_against_a(records: Sequence[TimingRecord], record: TimingRecord) -> Ratio | None:
+    """Give the time of the baseline's second worker in times of the first, as `against_baseline` does."""
+    if not record.baseline or len(record.again_ns) != len(record.rounds_ns) or not record.rounds_ns:
+        return None
+    return _over_starts(records, record.model, _starts(record.again_ns, record))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Logarithm of a ratio in one start, the variance of that, and how many rounds were kept of it."""
+
+    centre: float
+    variance: float
+    kept: int
+
+
+def _start(times: ArrayLike, baseline: ArrayLike) -> _Start:
     of_times, of_baseline = np.asarray(times, np.float64), np.asarray(baseline, np.float64)
     if of_times.shape != of_baseline.shape:
         raise ValueError(f"rounds are compared one by one, got {len(of_times)} of them against {len(of_baseline)}")
@@ -72,32 +110,22 @@ def ratio(times: ArrayLike, baseline: ArrayLike) -> Ratio:
     logs = np.log(of_times / of_baseline)
     n = len(logs)
     if not n:
-        return Ratio(np.nan, np.nan, np.nan)
-    cut = int(TRIM * n)
-    ordered = np.sort(logs)
-    kept = ordered[cut : n - cut]
-    centre = float(kept.mean())
+        return _Start(np.nan, np.nan, 0)
+    kept = _trimmed(logs)
     if n < FEWEST:
-        return Ratio(float(np.exp(centre)), np.nan, np.nan)
-    # Imported here: SciPy takes longer than all else that a session needs to list its tests.
-    from scipy import stats
-
+        return _Start(float(kept.mean()), np.nan, len(kept))
     winsorised = np.clip(logs, kept[0], kept[-1])
-    variance = float(winsorised.var(ddof=1)) * _inflation(winsorised) / (n * (1 - 2 * cut / n) ** 2)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(kept) - 1)) * variance**0.5
-    low, value, high = np.exp([centre - half, centre, centre + half])
-    return Ratio(float(value), float(low), float(high))
+    variance = float(winsorised.var(ddof=1)) * _inflation(winsorised) * n / len(kept) ** 2
+    return _Start(float(kept.mean()), variance, len(kept))
 
 
-def against_baseline(records: Sequence[TimingRecord], record: TimingRecord) -> Ratio | None:
-    """Give a record's time in times of the baseline's of the same point; None if they weren't measured in turn."""
-    base = next((other for other in records if other.baseline and other.point == record.point), None)
-    if base is None or len(base.rounds_ns) != len(record.rounds_ns):
-        return None
-    return ratio(record.rounds_ns, base.rounds_ns)
+def _trimmed(values: Floats) -> Floats:
+    ordered = np.sort(values)
+    cut = int(TRIM * len(ordered))
+    return ordered[cut : len(ordered) - cut]
 
 
-def _inflation(values: NDArray[np.float64]) -> float:
+def _inflation(values: Floats) -> float:
     """How much larger the variance of a mean is than if neighbours knew nothing of each other."""
     deviations = values - values.mean()
     total = float((deviations**2).sum())
@@ -107,3 +135,66 @@ def _inflation(values: NDArray[np.float64]) -> float:
     # From n values it comes out too low by (1 + 3 r) / n (Marriott and Pope, 1954).
     r = min(max(r + (1 + 3 * r) / len(values), 0.0), 0.9)
     return (1 + r) / (1 - r)
+
+
+def _interval(centre: float, variance: float, freedom: float) -> Ratio:
+    if np.isnan(variance):
+        return Ratio(float(np.exp(centre)), np.nan, np.nan)
+    # Imported here: SciPy takes longer than all else that a session needs to list its tests.
+    from scipy import stats
+
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * variance**0.5
+    low, value, high = np.exp([centre - half, centre, centre + half])
+    return Ratio(float(value), float(low), float(high))
+
+
+def _base(records: Sequence[TimingRecord], record: TimingRecord) -> TimingRecord | None:
+    base = next((other for other in records if other.baseline and other.point == record.point), None)
+    in_turn = base is not None and len(base.rounds_ns) == len(record.rounds_ns) and base.starts == record.starts
+    return base if in_turn else None
+
+
+def _starts(times: Sequence[int], base: TimingRecord) -> list[_Start]:
+    ends = np.cumsum(base.starts or (len(base.rounds_ns),))
+    return [
+        _start(times[end - size : end], base.rounds_ns[end - size : end])
+        for end, size in zip(ends, base.starts or (len(base.rounds_ns),), strict=True)
+    ]
+
+
+def _over_starts(records: Sequence[TimingRecord], model: str, starts: Sequence[_Start]) -> Ratio:
+    centre = float(np.mean([start.centre for start in starts]))
+    within = float(np.mean([start.variance for start in starts]))
+    if len(starts) == 1:
+        return _interval(centre, within, starts[0].kept - 1)
+    between, pairs = _between(records, model)
+    return _interval(centre, (between + within) / len(starts), (len(starts) - 1) * max(pairs, 1))
+
+
+def _between(records: Sequence[TimingRecord], model: str) -> tuple[float, int]:
+    """Variance of a ratio's logarithm over starts, above what rounds explain; and the pairs of workers it is from.
+
+    Each point of each pair gives an estimate; how sure it is, is how little its rounds spread.
+    """
+    found, weights = [], []
+    pairs = set()
+    for name, starts in _pairs(records, model):
+        within = float(np.mean([start.variance for start in starts]))
+        if len(starts) < 2 or not within > 0:
+            continue
+        found.append(float(np.var([start.centre for start in starts], ddof=1)) - within)
+        weights.append(within**-2)
+        pairs.add(name)
+    return (max(0.0, float(np.average(found, weights=weights))) if found else 0.0), len(pairs)
+
+
+def _pairs(records: Sequence[TimingRecord], model: str) -> Iterator[tuple[tuple[str, str], list[_Start]]]:
+    """Give each other worker of a model beside the baseline's, point by point."""
+    for record in records:
+        base = _base(records, record)
+        if record.model != model or base is None or not record.rounds_ns:
+            continue
+        if record is not base:
+            yield (record.backend, record.setting), _starts(record.rounds_ns, base)
+        elif len(record.again_ns) == len(record.rounds_ns):
+            yield (record.backend, "again"), _starts(record.again_ns, record)

@@ -154,7 +154,10 @@ class TimingRecord(_Record):
     batch_size: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
     length: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
     examples: Annotated[int, Field(description="examples in one call")]
-    rounds_ns: Annotated[tuple[int, ...], Field(description="mean time of a call in each round")]
+    rounds_ns: Annotated[tuple[int, ...], Field(description="median time of a call in each round, start after start")]
+    starts: Annotated[
+        tuple[int, ...], Field(description="rounds of each start of the workers, in order; empty for a single one")
+    ] = ()
     again_ns: Annotated[
         tuple[int, ...],
         Field(description="the A/A pair: the same measured in a second worker; baseline only"),
@@ -162,8 +165,8 @@ class TimingRecord(_Record):
     calls_ns: Annotated[
         tuple[int, ...], Field(description="every call of every round, in order; of single examples only")
     ] = ()
-    build_ns: Annotated[int, Field(description="creating the model")] = 0
-    first_call_ns: Annotated[int, Field(description="creating the model and the first call together")]
+    build_ns: Annotated[int, Field(description="creating the model; mean over starts")] = 0
+    first_call_ns: Annotated[int, Field(description="creating the model and the first call together, likewise")]
     baseline: bool
     stopped: Annotated[str, Field(description="why the rounds ended: 'target', 'limit' of rounds, or 'time'")]
     threads: int

@@ -6,7 +6,6 @@ import queue
 import shlex
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -62,7 +61,7 @@ from harness.runner import (
     refuse_unknown_factors,
     settings_of,
 )
-from harness.timing import Point, Stopwatch, merged, points, sweep_points, timing_key, timing_spec
+from harness.timing import Point, Stopwatch, merged, points, sweep_points, timing_key, timing_spec, why_not
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
 TESTS = (
@@ -187,6 +186,7 @@ class ComparisonSession:
 
         self._selected: list[str] = []
         self._selected_checks: list[str] = []
+        self._selected_points: list[Point] = []
         self._runs: dict[str, PlannedRun] = {}
         self._checks: dict[str, PlannedCheck] = {}
         self._futures: dict[str, Future[RunResult]] = {}
@@ -445,6 +445,8 @@ class ComparisonSession:
                     names.append(str(item.callspec.params[kind]))
         self._selected = [name for kind in ("run_id", "twin_id", "factor_id") for name in chosen[kind]]
         self._selected_checks = list(dict.fromkeys(chosen["check"]))
+        cells = [item.callspec.params.get("timed") for item in wanted if hasattr(item, "callspec")]
+        self._selected_points = list(dict.fromkeys(cell.point for cell in cells if isinstance(cell, Timed)))
         if self._config.getoption("collectonly") or not items:
             return
         try:
@@ -624,46 +626,40 @@ class ComparisonSession:
     def timing(self, cell: Timed) -> tuple[TimingRecord, Ratio | None] | str:
         """Give the rounds of one cell and its ratio to the baseline, or say why there are none.
 
-        All backends and settings are measured at once.
+        All selected operations of a model are measured at once, in all backends and settings.
         """
         if cell.point not in self._timings:
-            self._measure(cell.point)
-        records = self._timings[cell.point]
-        for record in records:
+            self._measure(cell.point.model)
+        records = [record for found in self._timings.values() for record in found]
+        for record in self._timings[cell.point]:
             if (record.backend, record.setting) == (cell.backend, cell.setting):
                 return record, against_baseline(records, record)
-        setting = "" if cell.setting == "default" else f" ({cell.setting})"
-        return self._timing_failures.get(f"{cell.backend}{setting}, {cell.point.model}", "The worker left no figures.")
+        return why_not(self._timing_failures, cell.backend, cell.setting, cell.point.model)
 
-    def _measure(self, point: Point) -> None:
+    def _measure(self, model: str) -> None:
         assert self._dataset is not None
         with self._shown() as display:
             if self._futures or self._check_futures:
                 # Training side by side would be in the figures.
                 self._watch([*self._check_futures.values(), *self._futures.values()])
-            if self._stopwatch is None or self._stopwatch.model != point.model:
-                if self._stopwatch is not None:
-                    self._stopwatch.close()
-                display.message(f"timing: starting workers for {point.model}")
-                self._stopwatch = Stopwatch(
-                    self.protocol,
-                    point.model,
-                    self._timed_backends(),
-                    dataset=self._dataset.path,
-                    dataset_fingerprint=self._dataset.fingerprint,
-                    device=self._settled,
-                    logs=self.folder / "logs",
-                )
-            began = time.monotonic()
-            records = self._stopwatch.measure(point)
-            self._timing_failures |= self._stopwatch.failures
-            rounds = max((len(record.rounds_ns) for record in records), default=0)
-            display.message(
-                f"timing: {point.name.replace('-', ' ')}: {rounds} rounds in {time.monotonic() - began:.1f} s"
+            self._stopwatch = Stopwatch(
+                self.protocol,
+                model,
+                self._timed_backends(),
+                dataset=self._dataset.path,
+                dataset_fingerprint=self._dataset.fingerprint,
+                device=self._settled,
+                logs=self.folder / "logs",
             )
-        self._timings[point] = records
+            found = self._stopwatch.measure(
+                [point for point in self._selected_points if point.model == model],
+                tell=lambda text: display.message(f"timing: {text}"),
+            )
+        self._timing_failures |= self._stopwatch.failures
+        self._timings |= found
         path = self.folder / "timings.json"
-        write_json(path, merged(self._earlier_timings(path), point, records, self._timing_failures))
+        for point, records in found.items():
+            write_json(path, merged(self._earlier_timings(path), point, records, self._timing_failures))
 
     def _earlier_timings(self, path: Path) -> TimingResults:
         """Read the timings on disk that belong to this comparison."""

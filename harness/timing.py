@@ -10,13 +10,15 @@ outside of it.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from math import ceil
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any, Literal
 
 from harness.process import WorkerFailure, WorkerProcess
@@ -27,6 +29,9 @@ from harness.runner import BackendInfo, address, run_key, settings_of, threads_o
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000
+#: a round of shorter calls begins with one that isn't timed: the caches are another worker's, and it takes up to 12 %
+#: longer
+_LEAD_IN_NS = 100_000_000
 #: what the worker's clock may be ahead of the parent's, which sees the pipe as well
 _AHEAD_NS = 5_000_000
 #: a worker's clock that ran for less than this share of what the parent waited, and a second less, has stood still
@@ -102,21 +107,16 @@ class _Lane:
     worker: WorkerProcess
     again: bool = False
     loops: int = 1
+    lead_in: int = 0
     build_ns: int = 0
     first_ns: int = 0
     examples: int = 0
     rounds: list[int] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        """As it is shown."""
-        setting = "" if self.setting == "default" else f" ({self.setting})"
-        return f"{self.info.name}{setting}{' (second worker)' if self.again else ''}"
-
 
 class Stopwatch:
-    """Live workers of several backends, asked to measure one operation of one model after the other.
+    """Workers of several backends, asked to measure operations of one model.
 
     Parameters
     ----------
@@ -128,6 +128,11 @@ class Stopwatch:
         Available backends; the first is the baseline.
     logs
         Folder for what the workers print.
+
+    Attributes
+    ----------
+    failures
+        Why a worker was left out, by its name.
     """
 
     def __init__(
@@ -143,48 +148,76 @@ class Stopwatch:
     ) -> None:
         self._protocol = protocol
         self.model = model
+        self._backends = tuple(backends)
+        self._dataset = dataset
         self._fingerprint = dataset_fingerprint
         self._device: Literal["cpu", "cuda"] = device
+        self._logs = logs
         self._lanes: list[_Lane] = []
         self._baseline = backends[0].name if backends else ""
         self.failures: dict[str, str] = {}
-        lanes = [(info, setting, False) for info in backends for setting in settings_of(protocol, info)]
-        lanes += [(info, "default", True) for info in backends[:1]]
-        for info, setting, again in lanes:
-            self._lanes.append(self._lane(info, setting, again, dataset, logs))
-        for lane in list(self._lanes):
-            with self._surviving(lane):
-                lane.worker.receive(protocol.workers.stall_seconds)
-
-    def _lane(self, info: BackendInfo, setting: Setting, again: bool, dataset: Path, logs: Path) -> _Lane:
-        threads = threads_of(self._protocol, info, self.model, setting)
-        request = {
-            "mode": "time",
-            "backend": address(info),
-            "dataset": str(dataset),
-            "threads": threads,
-            "setting": setting,
-        }
-        name = f"timing-{info.name.replace(':', '.')}-{self.model}"
-        name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
-        worker = WorkerProcess(
-            request, environment=worker_environment(info, threads, self._device), log=logs / f"{name}.log"
-        )
-        return _Lane(info, setting, threads, worker, again)
 
     def close(self) -> None:
         """End the workers."""
         for lane in self._lanes:
             lane.worker.stop()
+        self._lanes = []
 
     def measure(
-        self, point: Point, tell: Callable[[int, int], None] = lambda done, limit: None
-    ) -> tuple[TimingRecord, ...]:
-        """Measure one operation in every live worker, in turn.
+        self, wanted: Sequence[Point], tell: Callable[[str], None] = lambda text: None
+    ) -> dict[Point, tuple[TimingRecord, ...]]:
+        """Measure some operations in every worker, in turn, and all of it again in workers that are started afresh.
 
-        `tell` is called after each round with the rounds done and the limit. A worker that fails is left out and
-        named in `failures`; the others go on.
+        `tell` is called with a sentence after each operation. A worker that fails is left out and named in `failures`;
+        the others go on. What it measured before it failed is dropped.
         """
+        found: dict[Point, list[list[TimingRecord]]] = {point: [] for point in wanted}
+        try:
+            for start in range(self._protocol.timing.starts):
+                tell(f"{self.model}: starting workers ({start + 1} of {self._protocol.timing.starts})")
+                self._begin(start)
+                for point in wanted:
+                    began = time.monotonic()
+                    records = self._measure_once(point)
+                    found[point].append(records)
+                    rounds = max((len(record.rounds_ns) for record in records), default=0)
+                    tell(f"{point.name.replace('-', ' ')}: {rounds} rounds in {time.monotonic() - began:.1f} s")
+                self.close()
+        finally:
+            self.close()
+        return {point: tuple(_joined(starts)) for point, starts in found.items()}
+
+    def _begin(self, start: int) -> None:
+        """Start a fresh worker of every backend and setting that hasn't failed, and a second one of the baseline."""
+        cores = _cores_in_turn(start)
+        lanes = [(info, setting, False) for info in self._backends for setting in settings_of(self._protocol, info)]
+        lanes += [(info, "default", True) for info in self._backends[:1]]
+        for info, setting, again in lanes:
+            threads = threads_of(self._protocol, info, self.model, setting)
+            if _failure(info.name, setting, again, self.model) not in self.failures:
+                self._lanes.append(self._lane(info, setting, threads, again, cores[:threads]))
+        for lane in list(self._lanes):
+            with self._surviving(lane):
+                lane.worker.receive(self._protocol.workers.stall_seconds)
+
+    def _lane(self, info: BackendInfo, setting: Setting, threads: int, again: bool, cores: Sequence[int]) -> _Lane:
+        request = {
+            "mode": "time",
+            "backend": address(info),
+            "dataset": str(self._dataset),
+            "threads": threads,
+            "setting": setting,
+            "cores": list(cores),
+        }
+        name = f"timing-{info.name.replace(':', '.')}-{self.model}"
+        name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
+        worker = WorkerProcess(
+            request, environment=worker_environment(info, threads, self._device), log=self._logs / f"{name}.log"
+        )
+        return _Lane(info, setting, threads, worker, again)
+
+    def _measure_once(self, point: Point) -> list[TimingRecord]:
+        """Measure one operation in the live workers."""
         timing = self._protocol.timing
         for lane in list(self._lanes):
             lane.rounds, lane.calls = [], []
@@ -197,19 +230,19 @@ class Stopwatch:
             for place in orders[done % len(orders)]:
                 lane = lanes[place]
                 with self._surviving(lane):
-                    calls = self._round(lane, point, lane.loops)
-                    lane.rounds.append(max(1, round(sum(calls) / len(calls))))
+                    calls = self._round(lane, point, lane.loops, lane.lead_in)
+                    lane.rounds.append(max(1, round(median(calls))))
                     lane.calls += calls if point.operation == "predict_one" else []
             done += 1
-            tell(done, timing.max_rounds)
             if done >= timing.min_rounds:
-                if self._known(timing.target):
+                # Starts are averaged, which shortens the reach by the root of their number.
+                if self._known(timing.target * timing.starts**0.5):
                     stopped = "target"
                     break
                 if time.monotonic() - began > timing.max_seconds:
                     stopped = "time"
                     break
-        return tuple(self._records(point, stopped))
+        return list(self._records(point, stopped))
 
     def _prepare(self, lane: _Lane, point: Point) -> None:
         spec = self._spec(lane, point).model_dump(mode="json")
@@ -217,10 +250,11 @@ class Stopwatch:
         lane.examples = int(built["examples"])
         lane.build_ns = int(built["ns"])
         lane.first_ns = lane.build_ns + sum(self._round(lane, point, 1))
-        warm = [sum(self._round(lane, point, 1)) for _ in range(self._protocol.timing.warmup)]
-        lane.loops = max(1, ceil(_ROUND_NS / max(1, min(warm))))
+        warm = min(sum(self._round(lane, point, 1)) for _ in range(self._protocol.timing.warmup))
+        lane.loops = max(1, ceil(_ROUND_NS / max(1, warm)))
+        lane.lead_in = int(warm < _LEAD_IN_NS)
 
-    def _round(self, lane: _Lane, point: Point, loops: int) -> list[int]:
+    def _round(self, lane: _Lane, point: Point, loops: int, lead_in: int = 0) -> list[int]:
         """Have a worker make some calls; nanoseconds of each by its clock.
 
         Raises
@@ -229,7 +263,7 @@ class Stopwatch:
             The worker's clock can't be right: a ratio would be made of nothing.
         """
         began = time.perf_counter_ns()
-        calls = [int(ns) for ns in self._ask(lane, do="round", loops=loops)["calls"]]
+        calls = [int(ns) for ns in self._ask(lane, do="round", loops=loops, lead_in=lead_in)["calls"]]
         waited = time.perf_counter_ns() - began
         total = sum(calls)
         problem = ""
@@ -242,7 +276,7 @@ class Stopwatch:
                 f"a round of {point.name} took {total / 1e9:.3f} s by the worker's clock, but it was over after "
                 f"{waited / 1e9:.3f} s; the clock has jumped"
             )
-        elif total < _BEHIND * waited - _BEHIND_NS:
+        elif total < _BEHIND * waited * loops / (loops + lead_in) - _BEHIND_NS:
             problem = (
                 f"a round of {point.name} took {total / 1e9:.3f} s by the worker's clock, but was waited for "
                 f"{waited / 1e9:.3f} s; the clock has stood still, or the worker did"
@@ -282,7 +316,7 @@ class Stopwatch:
         except WorkerFailure as error:
             lane.worker.stop()
             self._lanes = [other for other in self._lanes if other is not lane]
-            self.failures[f"{lane.name}, {self.model}"] = error.failure.reason
+            self.failures[_failure(lane.info.name, lane.setting, lane.again, self.model)] = error.failure.reason
 
     def _known(self, target: float) -> bool:
         """Whether every ratio to the baseline has a 95 % interval within the target."""
@@ -344,6 +378,60 @@ class Stopwatch:
             dataset_fingerprint=self._fingerprint,
             device=self._device,
         )
+
+
+def _cores_in_turn(start: int) -> list[int]:
+    """List the cores to keep to, the first of them for the threads of a worker; another one first at each start.
+
+    Two workers on two cores would be told apart by whatever else runs on these. Empty where cores can't be chosen.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    first = start % len(cores)
+    return cores[first:] + cores[:first]
+
+
+def _failure(backend: str, setting: Setting, again: bool, model: str) -> str:
+    """Name a worker as `Stopwatch.failures` does."""
+    shown = "" if setting == "default" else f" ({setting})"
+    return f"{backend}{shown}{' (second worker)' if again else ''}, {model}"
+
+
+def why_not(failures: Mapping[str, str], backend: str, setting: Setting, model: str) -> str:
+    """Say why there are no figures of a worker."""
+    return failures.get(_failure(backend, setting, False, model), "The worker left no figures.")
+
+
+def _joined(starts: Sequence[Sequence[TimingRecord]]) -> Iterator[TimingRecord]:
+    """Put the records of one operation of all starts together, of each worker that didn't fail in any."""
+    for first in starts[0] if starts else ():
+        mine = [
+            record
+            for records in starts
+            for record in records
+            if (record.backend, record.setting) == (first.backend, first.setting)
+        ]
+        if len(mine) != len(starts):
+            continue
+        again = all(record.again_ns for record in mine)
+        yield mine[-1].model_copy(
+            update={
+                "rounds_ns": tuple(chain.from_iterable(record.rounds_ns for record in mine)),
+                "again_ns": tuple(chain.from_iterable(record.again_ns for record in mine)) if again else (),
+                "calls_ns": tuple(chain.from_iterable(record.calls_ns for record in mine)),
+                "starts": tuple(len(record.rounds_ns) for record in mine),
+                "build_ns": round(fmean(record.build_ns for record in mine)),
+                "first_call_ns": round(fmean(record.first_call_ns for record in mine)),
+                "peak_memory_bytes": max(record.peak_memory_bytes for record in mine),
+                # The least certain of them.
+                "stopped": max((record.stopped for record in mine), key=_STOPPED.index),
+            }
+        )
+
+
+#: why rounds end, from good to bad
+_STOPPED = ("target", "limit", "time")
 
 
 def merged(

@@ -77,6 +77,7 @@ def main() -> int:
     request = json.loads(sys.stdin.readline() or "{}")
     sys.path.extend(entry for entry in request.get("sys_path", ()) if entry not in sys.path)
     try:
+        _pin(request.get("cores", ()))
         backend = Registered(**request["backend"]).load()()
         if request["mode"] == "time":
             _time(request, backend, emit)
@@ -92,6 +93,12 @@ def main() -> int:
         return 1
     emit("done")
     return 0
+
+
+def _pin(cores: Sequence[int]) -> None:
+    """Keep to some cores, where the system can (Linux) and any are given; before a framework looks what there is."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 def _emitter(channel: BinaryIO) -> Emit:
@@ -605,6 +612,8 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
         elif command["do"] == "round":
             assert call is not None
             calls = []
+            for _ in range(int(command["lead_in"])):
+                call()
             for _ in range(int(command["loops"])):
                 begun = clock()
                 call()

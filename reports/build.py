@@ -86,7 +86,7 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
     report = results_dir / "report.md"
     write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
-    shown = [*_terminal(findings), *(changed(since) if since else ())]
+    shown = [*terminal(findings), *(changed(since) if since else ())]
     return Built(report, findings.accuracy, findings.timings, shown, since)
 
 
@@ -120,10 +120,11 @@ def _write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 def summary_tables(comparison: Comparison) -> list[tuple[str, str]]:
     """Give title and plain text of the accuracy and the timing table, as far as there are any."""
-    return _terminal(find(comparison))
+    return terminal(find(comparison))
 
 
-def _terminal(findings: Findings) -> list[tuple[str, str]]:
+def terminal(findings: Findings) -> list[tuple[str, str]]:
+    """Give title and plain text of the tables that a terminal shows."""
     timed = [("timing", terminal_table(findings))] if len(findings.timings) else []
     return [*tables.terminal(findings), *timed]
 

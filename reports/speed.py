@@ -50,7 +50,7 @@ def speed(comparison: Comparison, findings: Findings, figures: Mapping[str, str]
         yield from _other_sizes(findings, figures)
     if len(findings.training):
         yield "### The real runs"
-        yield unless_long("Training times", len(findings.training), _training(findings))
+        yield unless_long("Training times", len(findings.training), training(findings))
     yield from _encoding(comparison)
 
 
@@ -69,7 +69,7 @@ def baseline(findings: Findings) -> str:
 
 def _in_turn(findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
     timed = findings.timings
-    yield unless_long("Times of every operation", len(timed), _timings(findings))
+    yield unless_long("Times of every operation", len(timed), timings(findings))
     yield _noise(findings)
     if len(findings.tuned):
         yield _tuned(findings)
@@ -89,10 +89,10 @@ def _in_turn(findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
             "What the machine did meanwhile: each round in times of the median of its worker's own rounds. What all "
             "lines do together cancels in the ratios. Dashed: tuned settings; dotted: the baseline's second worker."
         )
-    yield folded(f"The first call: build, trace, compile ({len(timed)} rows)", _first_calls(findings))
+    yield folded(f"The first call: build, trace, compile ({len(timed)} rows)", first_calls(findings))
     if len(findings.single):
         yield "### One example at a time"
-        yield unless_long("Single examples", len(findings.single), _single_examples(findings))
+        yield unless_long("Single examples", len(findings.single), single_examples(findings))
 
 
 def _columns(base: str) -> list[Column]:
@@ -122,7 +122,8 @@ def _ratio_interval(low: float, high: float, baseline: bool) -> str:
     return "baseline" if baseline else interval(_TWO)(low, high)
 
 
-def _timings(findings: Findings) -> str:
+def timings(findings: Findings) -> str:
+    """Show what was measured in turn."""
     timed = findings.timings
     return (
         table(timed, _columns(baseline(findings)))
@@ -193,7 +194,8 @@ def _drift_in_words(drift: pd.DataFrame) -> str:
     return f"Every round in times of its worker's median. {'; '.join(said)}"
 
 
-def _first_calls(findings: Findings) -> str:
+def first_calls(findings: Findings) -> str:
+    """Show what is paid once."""
     columns = [
         text("model", "model"),
         Column("operation", ("operation",), _words, right=False),
@@ -214,7 +216,8 @@ def _first_calls(findings: Findings) -> str:
     )
 
 
-def _single_examples(findings: Findings) -> str:
+def single_examples(findings: Findings) -> str:
+    """Show what single calls took."""
     columns = [
         text("model", "model"),
         _backend(),
@@ -243,6 +246,12 @@ def _other_sizes(findings: Findings, figures: Mapping[str, str]) -> Iterator[str
             "Examples a second, both axes logarithmic; batch sizes at the protocol's length, lengths at its batch "
             "size. Dashed: tuned settings."
         )
+    yield unless_long("Every size", len(swept), by_size(findings))
+
+
+def by_size(findings: Findings) -> str:
+    """Show every size of a sweep."""
+    swept = findings.sweep
     columns = [
         text("model", "model"),
         Column("operation", ("operation",), _words, right=False),
@@ -255,7 +264,7 @@ def _other_sizes(findings: Findings, figures: Mapping[str, str]) -> Iterator[str
         number("examples/s", "examples_per_s", significant),
         number("threads", "threads", count),
     ]
-    yield unless_long("Every size", len(swept), table(swept, columns) + "\n\n" + note(_rounds(swept)))
+    return table(swept, columns) + "\n\n" + note(_rounds(swept))
 
 
 def _fastest(swept: pd.DataFrame) -> list[str]:
@@ -270,7 +279,7 @@ def _fastest(swept: pd.DataFrame) -> list[str]:
     return said
 
 
-def _training(findings: Findings) -> str:
+def training(findings: Findings) -> str:
     """Show what the real runs took."""
     columns = [
         text("model", "model"),

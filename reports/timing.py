@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from harness.ratios import against_baseline, ratio, typical
+from harness.ratios import a_against_a, against_baseline, typical
 from harness.results import StageRecord, TimingRecord
 from reports.frames import grouped
 from reports.load import Comparison
@@ -69,9 +69,9 @@ def again(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for record in own_sizes(comparison):
-        if not (record.baseline and len(record.again_ns) == len(record.rounds_ns) > 1):
+        if (found := a_against_a(comparison.timings.records, record)) is None or np.isnan(found.low):
             continue
-        value, low, high = ratio(record.again_ns, record.rounds_ns)
+        value, low, high = found
         reach = max(high, 1 / low)
         cell = (getattr(record, column) for column in _CELL)
         rows.append((*cell, record.backend, value, low, high, 1 / reach, reach))

@@ -269,7 +269,8 @@ class Tuned(Steady):
         self._setup = f"{setting}, {threads} threads, deterministic: {deterministic}"
 
     def environment(self) -> dict[str, str]:
-        return {"setup": self._setup, "variable": os.environ["OMP_NUM_THREADS"]}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        return {"setup": self._setup, "variable": os.environ["OMP_NUM_THREADS"], "cores": str(cores)}
 
 
 class _Stuck(BagModel):

@@ -41,7 +41,10 @@ def test_a_local_backend_goes_by_module_and_class() -> None:
         ("tests.fakes:np", ["expected a subclass of harness.backend.Backend"]),
         ("tests.fakes:BagModel", ["expected a subclass of harness.backend.Backend"]),
         ("tests.fakes:Unfinished", ["does not implement", "create", "devices", "environment", "setup"]),
-        ("tests.fakes:OtherSignature", ["setup takes (seed)", "the contract asks for (threads, seed)"]),
+        (
+            "tests.fakes:OtherSignature",
+            ["setup takes (seed)", "the contract asks for (threads, seed, setting, deterministic)"],
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_refused_in_one_line_with_both_sides(target: str, parts: list[str]) -> None:

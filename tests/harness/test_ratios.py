@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.ratios import FEWEST, against_baseline, ratio, typical
+from harness.ratios import FEWEST, a_against_a, against_baseline, ratio, typical
 from harness.results import TimingRecord
 
 times = st.lists(st.floats(1e-3, 1e3), min_size=FEWEST, max_size=60).map(np.array)
@@ -105,3 +105,43 @@ def test_records_are_held_against_the_baseline_of_their_own_point() -> None:
     assert found.value == pytest.approx(2)
     assert against_baseline([other, measured], measured) is None
     assert against_baseline([own], record("b", (20,) * 4)) is None
+    assert against_baseline([own], record("b", (20,) * 5, starts=(2, 3))) is None
+
+
+def drawn(generator: np.random.Generator, starts: int, apart: float) -> list[TimingRecord]:
+    """The baseline with its second worker and two others 1.3 times as slow, each process off by `apart` for good."""
+    rounds = 20
+    machine = generator.lognormal(0, 0.2, starts * rounds)
+
+    def worker(factor: float) -> tuple[int, ...]:
+        process = np.repeat(generator.lognormal(0, apart, starts), rounds)
+        return tuple(int(x) for x in 1e8 * factor * machine * process * generator.lognormal(0, 0.01, starts * rounds))
+
+    sizes = (rounds,) * starts
+    return [
+        record("a", worker(1), again_ns=worker(1), baseline=True, starts=sizes),
+        record("b", worker(1.3), starts=sizes),
+        record("c", worker(1.3), starts=sizes),
+    ]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.005, 0.02])
+def test_intervals_over_starts_cover_the_truth_where_processes_differ_for_good(apart: float) -> None:
+    generator = np.random.default_rng(2)
+    covered: dict[str, list[bool]] = {"other": [], "again": [], "one start": []}
+    for _ in range(300):
+        records = drawn(generator, 3, apart)
+        other, again = against_baseline(records, records[1]), a_against_a(records, records[0])
+        assert other is not None
+        assert again is not None
+        covered["other"].append(other.low <= 1.3 <= other.high)
+        covered["again"].append(again.low <= 1 <= again.high)
+        single = ratio(records[1].rounds_ns[:20], records[0].rounds_ns[:20])
+        covered["one start"].append(single.low <= 1.3 <= single.high)
+    # Where processes don't differ, the starts are too few to be sure of that.
+    most = 1.0 if apart == 0 else 0.99
+    assert 0.92 <= np.mean(covered["other"]) <= most
+    assert 0.92 <= np.mean(covered["again"]) <= most
+    if apart == 0.02:
+        # What rounds alone would claim.
+        assert np.mean(covered["one start"]) < 0.4

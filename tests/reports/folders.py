@@ -12,7 +12,16 @@ import pandas as pd
 import pyarrow as pa
 
 from harness import occlusion
-from harness.protocol import Architecture, DataSpec, Division, Protocol, RunSpec, SeedsSpec, TrainingSpec
+from harness.protocol import (
+    Architecture,
+    DataSpec,
+    Division,
+    Operation,
+    Protocol,
+    RunSpec,
+    SeedsSpec,
+    TrainingSpec,
+)
 from harness.results import (
     DatasetFacts,
     Durations,
@@ -221,34 +230,53 @@ def write_failed_run(
     write_run(folder / "runs" / spec.run_id, result)
 
 
-def timing_results(of: Protocol, backends: Sequence[str], rounds: int = 12) -> TimingResults:
+def timing_results(of: Protocol, backends: Sequence[str], rounds: int = 12, *, sweep: bool = False) -> TimingResults:
+    """Give times of every backend, of the first two tuned as well; with a sweep at other sizes too."""
     generator = np.random.default_rng(3)
     records = []
+    operations: tuple[tuple[Operation, float, int], ...] = (
+        ("train_step", 30.0, 32),
+        ("predict_batch", 12.0, 32),
+        ("predict_one", 1.5, 1),
+    )
     for model in [each.name for each in of.models]:
-        for operation, base_ms, examples in (("train_step", 30.0, 32), ("predict_batch", 12.0, 256)):
-            machine = generator.normal(1, 0.1, rounds)
-            for place, backend in enumerate(backends):
-                speed = (1.0, 0.71, 1.3, 0.9)[place % 4] * (3 if model == "lstm" else 1)
+        for operation, base_ms, examples in operations:
+            sizes = [(0, 0), (8, 0), (128, 0), (0, 250)] if sweep and operation == "train_step" else [(0, 0)]
+            for batch_size, length in sizes:
+                work = (batch_size or 32) / 32 * (length or 80) / 80
+                machine = generator.normal(1, 0.1, rounds)
+                for place, backend in enumerate(backends):
+                    for setting in ("default", "tuned") if place < 2 else ("default",):
+                        speed = (1.0, 0.71, 1.3, 0.9)[place % 4] * (3 if model == "lstm" else 1)
+                        speed *= 0.6 if setting == "tuned" else 1.0
+                        usual = 1e6 * base_ms * speed * (0.3 + 0.7 * work)
 
-                def drawn(speed: float = speed, machine: np.ndarray = machine, base_ms: float = base_ms) -> list[int]:
-                    return [int(x) for x in 1e6 * base_ms * speed * machine * generator.normal(1, 0.02, rounds)]
+                        def drawn(usual: float = usual, machine: np.ndarray = machine) -> list[int]:
+                            return [int(x) for x in usual * machine * generator.normal(1, 0.02, rounds)]
 
-                records.append(
-                    TimingRecord(
-                        key="timed",
-                        backend=backend,
-                        model=model,
-                        operation=operation,
-                        examples=examples,
-                        rounds_ns=tuple(drawn()),
-                        again_ns=tuple(drawn()) if place == 0 else (),
-                        first_call_ns=int(9e8 * speed),
-                        baseline=place == 0,
-                        stopped="target" if operation == "train_step" else "limit",
-                        threads=1,
-                        peak_memory_bytes=int(5e8 * speed),
-                    )
-                )
+                        baseline = place == 0 and setting == "default"
+                        one = operation == "predict_one"
+                        records.append(
+                            TimingRecord(
+                                key="timed",
+                                backend=backend,
+                                model=model,
+                                operation=operation,
+                                setting=setting,
+                                batch_size=batch_size,
+                                length=length,
+                                examples=batch_size or examples,
+                                rounds_ns=tuple(drawn()),
+                                again_ns=tuple(drawn()) if baseline else (),
+                                calls_ns=tuple(int(x) for x in usual * generator.lognormal(0, 0.2, 120)) if one else (),
+                                build_ns=int(2e8 * speed),
+                                first_call_ns=int(9e8 * speed),
+                                baseline=baseline,
+                                stopped="target" if operation == "train_step" else "limit",
+                                threads=2 if setting == "tuned" and model == "lstm" else 1,
+                                peak_memory_bytes=int(5e8 * speed),
+                            )
+                        )
     return TimingResults(records=tuple(records))
 
 

@@ -37,8 +37,8 @@ def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     built = build(folder)
     first = files(folder)
     assert sorted(first) == [
-        "accuracy.svg", "comparison.json", "examples.parquet", "ladder.svg", "learning.svg", "lengths.svg", "pairs.csv",
-        "ratios.svg", "reliability.svg", "report.md", "results_stored.json", "where.csv"]  # fmt: skip
+        "accuracy.svg", "comparison.json", "drift.svg", "examples.parquet", "ladder.svg", "learning.svg", "lengths.svg",
+        "pairs.csv", "ratios.svg", "reliability.svg", "report.md", "results_stored.json", "where.csv"]  # fmt: skip
     build(folder)
     assert files(folder) == first
     assert built.report == folder / "report.md"

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from harness.results import TimingResults
-from reports import tables
+from reports import speed, tables
 from reports.answer import answer
+from reports.build import terminal
 from reports.document import render
 from reports.findings import Examples, Findings, find
 from reports.frames import grouped
@@ -19,7 +20,7 @@ from reports.reading import whole_examples
 from tests.reports.folders import HOSTILE, source_protocol, write_comparison
 from tests.reports.rendering import kinds_of, tables_of, tokens_of
 
-DRAWN = ("accuracy", "lengths", "reliability", "learning", "ratios", "ladder")
+DRAWN = ("accuracy", "lengths", "reliability", "learning", "ratios", "drift", "ladder")
 FIGURES = {name: f"figures/{name}.svg" for name in DRAWN}
 
 SECTIONS = ["In short", "Accuracy", "Speed", "Agreement", "Why they differ", "Examples",
@@ -46,8 +47,10 @@ TABLES: dict[str, Callable[[Findings], str]] = {
     "backend_differences": tables.backend_differences,
     "model_differences": tables.model_differences,
     "loss": tables.loss,
-    "timings": tables.timings,
-    "training": tables.training,
+    "timings": speed.timings,
+    "training": speed.training,
+    "first_calls": speed.first_calls,
+    "single_examples": speed.single_examples,
     "groups": tables.groups,
     "pairs_backends": lambda findings: tables.pairs(findings, "backends"),
     "pairs_models": lambda findings: tables.pairs(findings, "models"),
@@ -78,7 +81,7 @@ def test_the_report_is_as_kept(report: str, golden: Callable[[str, str], None]) 
 
 
 def test_the_terminal_summary_is_as_kept(findings: Findings, golden: Callable[[str, str], None]) -> None:
-    shown = "\n\n".join(f"{title}\n{table}" for title, table in tables.terminal(findings))
+    shown = "\n\n".join(f"{title}\n{table}" for title, table in terminal(findings))
     golden("terminal.txt", shown + "\n")
 
 

@@ -18,7 +18,13 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
 
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
-    assert sorted(draw(one, find(one))) == ["accuracy", "learning", "lengths", "reliability"]  # no pair of runs
+    assert sorted(draw(one, find(one))) == [
+        "accuracy",
+        "drift",
+        "learning",
+        "lengths",
+        "reliability",
+    ]  # no pair of runs
     names = tuple("abcdefgh")
     many = load(write_comparison(tmp_path / "many", backends=names, of=source_protocol()))
     assert sorted(draw(many, find(many))) == ["accuracy", "ladder", "learning", "lengths", "ratios", "reliability"]

@@ -1,8 +1,8 @@
 """How long ``pytest --benchmark --collect-only`` takes to list what would be run.
 
 Lists the comparison and, in turn, collects an empty folder with the same plugins, each in a fresh process and in the
-same empty folder, and prints median and best of N for both and the median of the differences, in milliseconds of wall
-time. What is left beside the difference is Python, pytest and the other plugins of the environment.
+same empty folder, and prints median and best of N for both and the median of the differences, in milliseconds of
+wall time. What is left beside the difference is Python, pytest and the other plugins of the environment.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How often the interval of the excess disagreement holds the truth, on simulated runs whose excess is known.
 
-    python benchmarks/coverage.py
+python benchmarks/coverage.py
 
-A run says positive where a latent value of the example, an effect of the run's seed, and noise add up to more than 0.
-Effects of a seed are in units of that noise: with 1, whole seeds fail.
+A run says positive where a latent value of the example, an effect of the run's seed, and noise add up to more than
+0. Effects of a seed are in units of that noise: with 1, whole seeds fail.
 """
 
 from __future__ import annotations

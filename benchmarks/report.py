@@ -1,10 +1,11 @@
 """What a report costs: 25,000 examples and 24 runs, ten times the examples, and a row-wise DataFrame beside it.
 
-    python benchmarks/report.py
+python benchmarks/report.py
 
-Writes two comparisons with made-up predictions and texts of real lengths, builds the report of each in a process of its
-own on one core, and measures time and peak memory there. The full build is then divided into its parts. Beside it, in
-the same run, what a notebook does for two models on 25,000 rows: `DataFrame.apply` with one Python call a row.
+Writes two comparisons with made-up predictions and texts of real lengths, builds the report of each in a process of
+its own on one core, and measures time and peak memory there. The full build is then divided into its parts. Beside
+it, in the same run, what a notebook does for two models on 25,000 rows: `DataFrame.apply` with one Python call a
+row.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ class TimingSpec(_Frozen):
     target: Annotated[float, Field(gt=0, lt=1, description="reach of the ratio's 95 % interval over rounds")] = 0.01
     max_seconds: Annotated[
         float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
-    ] = 8.0
+    ] = 5.0
     operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "train_step",
         "predict_batch",

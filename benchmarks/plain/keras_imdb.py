@@ -1,0 +1,59 @@
+"""What somebody who only wants the result writes in Keras: the notebook's protocol on IMDB, one model, one seed.
+
+The yardstick for the harness' own cost, so it is written for no other end: nothing of the harness is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+BEGUN = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=("rnn", "lstm"))
+    parser.add_argument("--data", type=Path, required=True, help="folder with imdb.npz")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="0 leaves it to TensorFlow")
+    parser.add_argument("--deterministic", action="store_true")
+    options = parser.parse_args()
+
+    import tensorflow as tf
+
+    if options.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    train, test = keras.datasets.imdb.load_data(path=str(options.data.absolute() / "imdb.npz"), num_words=5000)
+    x_train, x_test = (keras.utils.pad_sequences(part[0], maxlen=500) for part in (train, test))
+    y_train, y_test = train[1], test[1]
+    recurrent = layers.LSTM(100) if options.model == "lstm" else layers.SimpleRNN(16, activation="relu")
+    net = keras.Sequential(
+        [keras.Input((500,)), layers.Embedding(5000, 32), recurrent, layers.Dense(1, activation="sigmoid")]
+    )
+    net.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    ready = time.perf_counter()
+    net.fit(x_train, y_train, epochs=options.epochs, batch_size=32, validation_split=0.2, verbose=0)
+    trained = time.perf_counter()
+    predicted = net.predict(x_test, batch_size=512, verbose=0)[:, 0]
+    accuracy = ((predicted >= 0.5) == (y_test == 1)).mean()
+    print(
+        f"keras {options.model}: accuracy {accuracy:.4f}; ready {ready - BEGUN:.1f} s, train {trained - ready:.1f} s, "
+        f"predict {time.perf_counter() - trained:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -57,8 +57,8 @@ def main() -> None:
             flush=True,
         )
     print(
-        f"{options.model}, {options.repetitions} repetitions: A/A covers 1 in {covered}; the slowdown is found in {found} "
-        f"(its interval lies above 1 in {above})"
+        f"{options.model}, {options.repetitions} repetitions: A/A covers 1 in {covered}; the slowdown is found in "
+        f"{found} (its interval lies above 1 in {above})"
     )
 
 

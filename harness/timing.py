@@ -34,9 +34,9 @@ _ROUND_NS = 20_000_000
 _LEAD_IN_NS = 100_000_000
 #: what the worker's clock may be ahead of the parent's, which sees the pipe as well
 _AHEAD_NS = 5_000_000
-#: a worker's clock that ran for less than this share of what the parent waited, and a second less, has stood still
+#: a worker's clock that ran for less than this share of what the parent waited, and five seconds less, has stood still
 _BEHIND = 0.5
-_BEHIND_NS = 1_000_000_000
+_BEHIND_NS = 5_000_000_000
 
 
 @dataclass(frozen=True)

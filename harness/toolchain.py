@@ -21,7 +21,7 @@ from pytest_benchmark.storage.file import FileStorage
 from harness.machine import machine
 
 #: what the entries can be grouped by with ``--benchmark-group-by=param:NAME``; None where it says nothing
-PARAMETERS = ("backend", "model", "operation", "division", "setting", "seed")
+PARAMETERS = ("backend", "model", "operation", "division", "setting", "seed", "batch_size", "length")
 #: what else pytest-benchmark can group by
 _GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
 #: key of our description in pytest-benchmark's ``machine_info``

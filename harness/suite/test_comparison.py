@@ -170,6 +170,9 @@ def test_timing(
         setting=record.setting,
         threads=record.threads,
         examples=record.examples,
+        batch_size=record.examples,
+        length=record.length or crosscheck.protocol.data.length,
+        starts=record.starts,
         versions=dict(info.versions),
         environment=record.environment,
     )

@@ -213,7 +213,7 @@ def _speed(findings: Findings) -> list[str]:
             for backend, mine in grouped(tuned.head(_SPELLED_OUT), "backend")
         ]
         said.append(f"Tuned, in times of what {base} takes by default: {'; '.join(phrases)}.")
-    return said
+    return [" ".join(said)]
 
 
 def _ratio(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas

@@ -131,9 +131,10 @@ def timings(findings: Findings) -> str:
         + note(
             "Time in times of the baseline's first (below 1 is faster), taken round by round while the workers of all "
             "backends and settings are alive and take turns: the trimmed mean of the ratios (a fifth of the rounds is "
-            "left out at either end) with its interval over rounds; then the same mean of the absolute times on this "
-            "machine. A backend alone has its default setting, what its users get; nothing that is timed asks for "
-            f"determinism, which the real runs do. Peak: the most memory of the worker. {_rounds(timed)}"
+            "left out at either end) with its interval over rounds and starts; then the same mean of the absolute "
+            "times on this machine. A backend alone has its default setting, what its users get; nothing that is timed "
+            "asks for determinism, which the real runs do. Peak: the most memory of the worker. "
+            f"{_rounds(timed)}"
         )
     )
 
@@ -152,7 +153,9 @@ def _rounds(timed: pd.DataFrame) -> str:
         )
         if reason in stopped
     ]
-    return f"{rounds} rounds; of {len(timed)} rows, {listing(why)}."
+    starts = int(timed["starts"].max())
+    over = f" over {starts} starts of the workers" if starts > 1 else ""
+    return f"{rounds} rounds{over}; of {len(timed)} rows, they ended in {listing(why)}."
 
 
 def _noise(findings: Findings) -> str:

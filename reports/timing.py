@@ -15,7 +15,7 @@ from reports.load import Comparison
 _CELL = ("model", "operation", "division", "setting")
 
 _RATIOS = [*_CELL, "backend", "baseline", "ratio", "low", "high", "clear", "ms", "examples_per_s", "build_s", "trace_s",
-           "first_call_s", "peak_bytes", "rounds", "stopped", "threads"]  # fmt: skip
+           "first_call_s", "peak_bytes", "rounds", "starts", "stopped", "threads"]  # fmt: skip
 
 #: calls of single examples that a percentile takes: ten of them beyond it would be better, one there must be
 _CALLS = {50: 2, 95: 20, 99: 100}
@@ -29,7 +29,8 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
     is what the first call took above a later one: tracing, compiling, filling caches.
 
     Columns: model, operation, division, setting, backend, baseline, ratio, low, high, clear, ms, examples_per_s,
-    build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds, stopped, threads.
+    build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds (of all starts), starts,
+    stopped, threads.
     """
     noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
@@ -54,6 +55,7 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
                 "first_call_s": record.first_call_ns / 1e9,
                 "peak_bytes": record.peak_memory_bytes,
                 "rounds": len(record.rounds_ns),
+                "starts": max(len(record.starts), 1),
                 "stopped": record.stopped,
                 "threads": record.threads,
             }
@@ -99,7 +101,7 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
     """Give throughput over batch sizes and over lengths, the protocol's own sizes among them; empty without a sweep.
 
     Columns: model, operation, axis ('batch size' or 'length'), size, backend, setting, baseline, ratio, low, high, ms,
-    examples_per_s, rounds, stopped, threads.
+    examples_per_s, rounds, starts, stopped, threads.
     """
     protocol = comparison.manifest.protocol
     swept = {(record.model, record.operation): True for record in comparison.timings.records if _is_swept(record)}
@@ -119,11 +121,11 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
                     *(record.model, record.operation, axis, size, record.backend, record.setting, record.baseline),
                     *(against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)),
                     *(usual / 1e6, record.examples / usual * 1e9),
-                    *(len(record.rounds_ns), record.stopped, record.threads),
+                    *(len(record.rounds_ns), max(len(record.starts), 1), record.stopped, record.threads),
                 )
             )
     columns = ["model", "operation", "axis", "size", "backend", "setting", "baseline", "ratio", "low", "high", "ms",
-               "examples_per_s", "rounds", "stopped", "threads"]  # fmt: skip
+               "examples_per_s", "rounds", "starts", "stopped", "threads"]  # fmt: skip
     found = pd.DataFrame(rows, columns=columns)
     kept = [group for _, group in grouped(found, "model", "operation", "axis") if group["size"].nunique() > 1]
     if not kept:

@@ -242,7 +242,7 @@ class Planted(PyTorch):
     def create(
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
-        return FAULTS[self.fault](self.name, model, training, weights, seed, device)
+        return FAULTS[self.fault](self.name, model, training, weights, seed, device, False)
 
 
 class _Examples:

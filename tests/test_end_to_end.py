@@ -28,6 +28,7 @@ TINY = {
     "data.test_examples": "300",
     "data.length": "20",
     "training.epochs": "1",
+    "timing.starts": "1",
     "timing.min_rounds": "5",
     "timing.max_rounds": "5",
     "seeds.native": "1",  # starting a framework takes longer than training on so little
@@ -90,7 +91,7 @@ def test_matched_runs_of_the_two_frameworks_agree_within_rounding(comparison: tu
 def test_every_stage_of_both_frameworks_is_within_its_tolerance(comparison: tuple[Path, str]) -> None:
     folder, _ = comparison
     found = [read_record(path, ParityRecord) for path in (folder / "parity").glob("matched-*.json")]
-    assert len(found) == 2 * 2
+    assert len(found) == 2 * 2 * 2  # default and tuned
     for record in found:
         assert record.first_failed is None
         assert [stage for stage in STAGES if any(one.stage == stage for one in record.stages)] == list(STAGES)
@@ -173,7 +174,11 @@ def test_a_cause_that_is_switched_on_fails_its_stage_and_is_named(tmp_path: Path
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     failed = re.findall(r"^FAILED \S*test_parity\[(\S+)\]", answer.stdout, re.MULTILINE)
-    assert failed == [f"keras-tensorflow-lstm-{stage}" for stage in ("update", "steps_5", "steps_20")]
+    assert failed == [
+        f"keras-tensorflow-{model}-{stage}"
+        for model in ("lstm", "tuned-lstm")
+        for stage in ("update", "steps_5", "steps_20")
+    ]
     assert re.search(
         r"keras-tensorflow, lstm: update: embedding has a largest error of \S+, expected at most 1e-06\. "
         r"The reference does the same with factors\.duplicates = apart\.",

@@ -26,6 +26,7 @@ SMALL = (
     "data.test_examples=200",
     "data.length=30",
     "training.epochs=2",
+    "timing.starts=1",
     "timing.max_rounds=5",
     "timing.min_rounds=5",
 )
@@ -69,7 +70,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     shown = text(result)
     assert "::test_training[native-tests.fakes.Steady-lstm-seed0]" in shown
     assert "::test_timing[tests.fakes.Other-rnn-train_step]" in shown
-    result.assert_outcomes(passed=24)
+    result.assert_outcomes(passed=28)
     for name in ("report.md", "comparison.json", "manifest.json", "timings.json"):
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown
@@ -158,7 +159,7 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
 ) -> None:
     result = pytester.runpytest_subprocess(*arguments("tests.fakes:Absent,tests.fakes:Steady"), "-k", "seed0")
     assert result.ret == 0, text(result)
-    result.assert_outcomes(passed=4, skipped=4, deselected=16)
+    result.assert_outcomes(passed=4, skipped=4, deselected=20)
     assert "pip install 'rnn-crosscheck[nobody]'" in text(result)
     statuses = {name: run.status for name, run in results(pytester.path).items()}
     assert sorted(statuses.values()) == ["ok"] * 4 + ["unavailable"] * 4

@@ -43,7 +43,7 @@ def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     assert files(folder) == first
     assert built.report == folder / "report.md"
     assert len(built.accuracy) == 8
-    assert len(built.timings) == 8
+    assert len(built.timings) == 24
     assert [title for title, _ in built.summary] == ["accuracy", "timing"]
     assert built.summary == summary_tables(load(folder))
     leftovers = [path.name for path in folder.iterdir() if path.name.startswith(".")]

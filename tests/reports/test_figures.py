@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reports.build import draw
 from reports.figures import _spread
 from reports.findings import find
 from reports.load import load
-from tests.reports.folders import source_protocol, write_comparison
+from tests.reports.folders import source_protocol, timing_results, write_comparison
 
 
 def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
@@ -18,16 +19,19 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
 
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
-    assert sorted(draw(one, find(one))) == [
-        "accuracy",
-        "drift",
-        "learning",
-        "lengths",
-        "reliability",
-    ]  # no pair of runs
+    # No pair of runs; the tuned setting is timed against the default one.
+    assert sorted(draw(one, find(one))) == ["accuracy", "drift", "learning", "lengths", "ratios", "reliability"]
     names = tuple("abcdefgh")
     many = load(write_comparison(tmp_path / "many", backends=names, of=source_protocol()))
-    assert sorted(draw(many, find(many))) == ["accuracy", "ladder", "learning", "lengths", "ratios", "reliability"]
+    assert sorted(draw(many, find(many))) == [
+        "accuracy",
+        "drift",
+        "ladder",
+        "learning",
+        "lengths",
+        "ratios",
+        "reliability",
+    ]
 
 
 def test_labels_move_apart_and_stay_in_order() -> None:
@@ -37,3 +41,22 @@ def test_labels_move_apart_and_stay_in_order() -> None:
     assert _spread({}, 0.1, 0, 1) == {}
     crowded = _spread({"a": 0.99, "b": 1.0}, 0.1, 0, 1)
     assert crowded["b"] <= 1.0001
+
+
+def test_a_sweep_is_drawn_over_both_axes(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path))
+    of = comparison.manifest.protocol
+    swept = replace(comparison, timings=timing_results(of, comparison.manifest.backends, sweep=True))
+    findings = find(swept)
+    assert set(findings.sweep["axis"]) == {"batch size", "length"}
+    sizes = findings.sweep.groupby("axis")["size"].unique()
+    assert sizes["batch size"].tolist() == [8, 32, 128]
+    assert sizes["length"].tolist() == [80, 250]
+    # The protocol's own size is on both axes, with the same figures.
+    by_axis = {
+        axis: group[group["size"].isin([32, 80])]["ms"].tolist() for axis, group in findings.sweep.groupby("axis")
+    }
+    assert by_axis["batch size"] == by_axis["length"]
+    assert draw(swept, findings)["sweep"].startswith("<?xml")
+    # The main table is about the protocol's own sizes alone.
+    assert len(findings.timings) == len(find(comparison).timings)

@@ -38,7 +38,7 @@ def test_a_folder_gives_everything_by_example_id(small: Path) -> None:
     np.testing.assert_array_equal(
         comparison.probabilities[RUN].to_numpy(), probabilities("native", "pytorch", "lstm", 0)
     )
-    assert len(comparison.timings.records) == 8
+    assert len(comparison.timings.records) == 24
     assert comparison.right().shape == (60, 2)
 
 

@@ -1,4 +1,4 @@
-"""A backend with a planted fault, for `benchmarks/a_against_a.py`: PyTorch that sleeps."""
+"""Backends with a planted fault, for `benchmarks/a_against_a.py`: PyTorch that sleeps or spins after every step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from harness.backend import Model
 from harness.protocol import ModelSpec, TrainingSpec
 from harness.weights import Weights
 
-#: share of a step that is slept after it
+#: share of a step that is added to it
 SLOWDOWN = 0.05
 
 
-class Slower(PyTorch):
-    """PyTorch that sleeps for 5 % of what its last steps took, after every step."""
+class Sleeping(PyTorch):
+    """PyTorch that sleeps for 5 % of what its last steps took, after every step.
 
-    name: ClassVar[str] = "planted:Slower"
+    A core that has slept is slower for a while, so that the whole comes to more than 5 %.
+    """
+
+    name: ClassVar[str] = "planted:Sleeping"
     tuned: ClassVar[str] = ""
 
     def create(
@@ -36,8 +39,22 @@ class Slower(PyTorch):
             begun = time.perf_counter()
             loss = step(tokens, labels)
             taken.append(time.perf_counter() - begun)
-            time.sleep(SLOWDOWN * median(taken))
+            self._pass(SLOWDOWN * median(taken))
             return loss
 
         created.train_step = slower  # type: ignore[method-assign]
         return created
+
+    def _pass(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Spinning(Sleeping):
+    """PyTorch that is busy for 5 % of what its last steps took, after every step: 5 % and no more."""
+
+    name: ClassVar[str] = "planted:Spinning"
+
+    def _pass(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass

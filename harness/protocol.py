@@ -206,13 +206,13 @@ class TimingSpec(_Frozen):
     """How the interleaved measurement goes (see docs/timing.md)."""
 
     warmup: Annotated[int, Field(ge=1, description="rounds run and thrown away")] = 3
-    starts: Annotated[int, Field(ge=1, description="times that the workers of a model are started afresh")] = 3
+    starts: Annotated[int, Field(ge=1, description="times that the workers of a model are started afresh")] = 5
     min_rounds: Annotated[int, Field(ge=5, description="of each start")] = 10
     max_rounds: Annotated[int, Field(ge=5, description="of each start")] = 100
     target: Annotated[float, Field(gt=0, lt=1, description="reach of the ratio's 95 % interval over rounds")] = 0.01
     max_seconds: Annotated[
         float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
-    ] = 5.0
+    ] = 3.0
     operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "train_step",
         "predict_batch",

@@ -1,0 +1,96 @@
+"""What a whole run on full IMDB costs in the harness, beside the bare script of the same framework.
+
+The script in `benchmarks/plain/` and a comparison of one run (native, seed 0) work at the same time, each with one
+thread on a core of its own, both asking for determinism; then again with the cores exchanged. Prints seconds from a
+framework that is ready to the last prediction, start-up apart, and their ratio. Wanted: at most 1.03. Needs two
+cores and the folder with imdb.npz; a minute or two a round for the RNN, five for the LSTM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import geometric_mean
+from tempfile import TemporaryDirectory
+
+from harness.results import RunResult, read_record
+
+BACKENDS = {"pytorch": "pytorch_imdb.py", "keras-tensorflow": "keras_imdb.py"}
+
+
+def pinned(command: list[str], core: int, folder: str) -> subprocess.Popen[str]:
+    """Start a command that keeps to one core, and so do its children."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        preexec_fn=lambda: os.sched_setaffinity(0, [core]),
+    )
+
+
+def one_round(backend: str, model: str, data: Path, cores: list[int]) -> float:
+    """Run both at once; returns the ratio of their seconds."""
+    script = Path(__file__).parent / "plain" / BACKENDS[backend]
+    options = ["--data", str(data.absolute()), "--threads", "1", "--deterministic"]
+    comparison = ["-q", "-p", "no:cacheprovider", "-k", "test_training", "--crosscheck-protocol", "imdb"]
+    comparison += [
+        f"--crosscheck-data={data.absolute()}",
+        "--crosscheck-seeds",
+        "1",
+        "--crosscheck-divisions",
+        "native",
+    ]
+    comparison += ["--crosscheck-backends", backend]
+    comparison += ["--crosscheck-models", model, "--crosscheck-jobs", "1"]
+    with TemporaryDirectory() as folder:
+        began = time.monotonic()
+        bare = pinned([sys.executable, str(script), model, *options], cores[0], folder)
+        ours = pinned([sys.executable, "-m", "pytest", "--benchmark", *comparison], cores[1], folder)
+        said, _ = bare.communicate()
+        bare_seconds = time.monotonic() - began
+        answer, _ = ours.communicate()
+        if bare.returncode or ours.returncode:
+            sys.exit(said + answer)
+        result = read_record(next(Path(folder).glob("comparison/runs/*/result.json")), RunResult)
+    found = re.search(r"accuracy ([\d.]+); ready ([\d.]+) s, train ([\d.]+) s, predict ([\d.]+) s", said)
+    assert found is not None, said
+    assert result.durations is not None
+    assert result.scores is not None
+    ready, work = float(found[2]), float(found[3]) + float(found[4])
+    took = result.durations.total - result.durations.start
+    print(
+        f"{backend} {model}: bare {work:.1f} s and {ready:.1f} to be ready ({bare_seconds:.0f} s in all, accuracy "
+        f"{found[1]}); run {took:.1f} s and {result.durations.start:.1f} to be ready (accuracy "
+        f"{result.scores.accuracy:.4f}); ratio {took / work:.3f}",
+        flush=True,
+    )
+    return took / work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("CROSSCHECK_DATA"), help="folder with imdb.npz")
+    parser.add_argument("--models", nargs="+", default=["rnn", "lstm"])
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
+    if options.data is None:
+        parser.error("give --data, or set CROSSCHECK_DATA")
+    if len(cores) < 2:
+        parser.error("two cores are needed, and a system that lets them be chosen")
+    for model in options.models:
+        for backend in options.backends:
+            ratios = [one_round(backend, model, Path(options.data), order) for order in (cores, cores[::-1])]
+            print(f"{backend} {model}: run / bare script {geometric_mean(ratios):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

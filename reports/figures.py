@@ -427,7 +427,7 @@ def ratios(timed: pd.DataFrame, backends: Sequence[str], noise: pd.DataFrame) ->
 def drift(rounds: pd.DataFrame, backends: Sequence[str]) -> str:
     """Draw each round in times of its worker's median, a panel a model, a line a worker.
 
-    Solid: default settings; dashed: tuned; dotted: the baseline's second worker.
+    Solid: default settings; dashed: tuned; dotted: the baseline's second worker. Upright: workers were started afresh.
     """
     panels = list(grouped(rounds, "model", "operation"))
     # One disturbed round must not flatten all the others.
@@ -445,6 +445,8 @@ def drift(rounds: pd.DataFrame, backends: Sequence[str]) -> str:
                 name = f"{_short(backend)}, again" if again else named(_short(backend), setting)
                 ends[name], looks[name] = float(np.clip(mine["value"].iloc[-1], low, high)), colour
             last = panel["round"].max()
+            for first in panel.groupby("start")["round"].min().iloc[1:]:
+                axis.axvline(first - 0.5, color=_PALE, lw=0.8, zorder=0)
             axis.set_ylim(low, high)
             axis.set_xlim(0.5, last * 1.25)
             axis.spines["bottom"].set_bounds(1, last)

@@ -87,7 +87,8 @@ def _in_turn(findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
         yield image(figures["drift"], _drift_in_words(findings.drift))
         yield note(
             "What the machine did meanwhile: each round in times of the median of its worker's own rounds. What all "
-            "lines do together cancels in the ratios. Dashed: tuned settings; dotted: the baseline's second worker."
+            "lines do together cancels in the ratios. Dashed: tuned settings; dotted: the baseline's second worker; "
+            "upright: workers were started afresh."
         )
     yield folded(f"The first call: build, trace, compile ({len(timed)} rows)", first_calls(findings))
     if len(findings.single):

@@ -143,8 +143,8 @@ def _in_order_of_appearance(values: pd.Series) -> pd.Series:
 def drift(comparison: Comparison) -> pd.DataFrame:
     """Give every round of the first operation of each model, in times of the median of its worker's own rounds.
 
-    Columns: model, operation, backend, setting, again (whether it is the baseline's second worker), round (from 1),
-    value.
+    Columns: model, operation, backend, setting, again (whether it is the baseline's second worker), start (from 1),
+    round (from 1, over all starts), value.
     """
     parts = []
     seen: dict[str, str] = {}
@@ -153,6 +153,7 @@ def drift(comparison: Comparison) -> pd.DataFrame:
             continue
         for second, rounds in ((False, record.rounds_ns), (True, record.again_ns)):
             values = np.asarray(rounds, np.float64)
+            starts = record.starts or (len(values),)
             if len(values):
                 parts.append(
                     pd.DataFrame(
@@ -162,12 +163,13 @@ def drift(comparison: Comparison) -> pd.DataFrame:
                             "backend": record.backend,
                             "setting": record.setting,
                             "again": second,
+                            "start": np.repeat(np.arange(1, len(starts) + 1), starts),
                             "round": np.arange(1, len(values) + 1),
                             "value": values / np.median(values),
                         }
                     )
                 )
-    columns = ["model", "operation", "backend", "setting", "again", "round", "value"]
+    columns = ["model", "operation", "backend", "setting", "again", "start", "round", "value"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 

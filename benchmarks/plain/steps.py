@@ -1,6 +1,8 @@
-"""A bare training loop in one framework, for `benchmarks/overhead.py`: reads how many steps, prints their nanoseconds.
+"""A bare training loop in one framework: reads how many steps, prints their nanoseconds.
 
-Usage: ``steps.py {keras,pytorch} {rnn,lstm} LENGTH CORE``. Nothing of the harness is used.
+Usage: ``steps.py {keras,pytorch} {rnn,lstm} LENGTH CORES BATCHES [OPTION...]``, CORES as ``0`` or ``0,1``, options
+of Keras ``xla`` and ``deterministic``, of PyTorch ``fused``, ``compile`` and ``deterministic``. As many threads as
+cores. Nothing of the harness is used. For `overhead.py`, `repeatability.py` and `tuning.py`.
 """
 
 from __future__ import annotations
@@ -8,22 +10,28 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 
-os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "KERAS_BACKEND": "tensorflow"}
+CORES = [int(core) for core in sys.argv[4].split(",")] if len(sys.argv) > 4 else [0]
+THREADS = str(len(CORES))
+os.environ |= {"OMP_NUM_THREADS": THREADS, "MKL_NUM_THREADS": THREADS, "CUDA_VISIBLE_DEVICES": ""}
+os.environ |= {"TF_NUM_INTRAOP_THREADS": THREADS, "TF_NUM_INTEROP_THREADS": THREADS, "TF_CPP_MIN_LOG_LEVEL": "3"}
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
-def keras_step(model: str, length: int) -> Callable[[np.ndarray, np.ndarray], object]:
+def keras_step(model: str, length: int, options: Collection[str] = ()) -> Callable[[np.ndarray, np.ndarray], object]:
     import keras
     import tensorflow as tf
     from keras import layers
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(len(CORES))
+    tf.config.threading.set_inter_op_parallelism_threads(len(CORES))
+    if "deterministic" in options:
+        keras.utils.set_random_seed(0)
+        tf.config.experimental.enable_op_determinism()
     recurrent = layers.LSTM(100) if model == "lstm" else layers.SimpleRNN(16, activation="relu")
     net = keras.Sequential(
         [
@@ -33,26 +41,37 @@ def keras_step(model: str, length: int) -> Callable[[np.ndarray, np.ndarray], ob
             layers.Dense(1, activation="sigmoid"),
         ]
     )
-    net.compile(optimizer=keras.optimizers.Adam(1e-3), loss="binary_crossentropy", metrics=["accuracy"])
+    jit = True if "xla" in options else "auto"
+    adam = keras.optimizers.Adam(1e-3)
+    net.compile(optimizer=adam, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
     return net.train_on_batch
 
 
-def pytorch_step(model: str, length: int) -> Callable[[np.ndarray, np.ndarray], object]:
+def pytorch_step(model: str, length: int, options: Collection[str] = ()) -> Callable[[np.ndarray, np.ndarray], object]:
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(len(CORES))
     torch.set_num_interop_threads(1)
+    if "deterministic" in options:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
     embedding = nn.Embedding(5000, 32)
     lstm = nn.LSTM(32, 100, batch_first=True)
     recurrent = lstm if model == "lstm" else nn.RNN(32, 16, nonlinearity="relu", batch_first=True)
     dense = nn.Linear(100 if model == "lstm" else 16, 1)
-    optimizer = torch.optim.Adam([*embedding.parameters(), *recurrent.parameters(), *dense.parameters()], lr=1e-3)
+    parameters = [*embedding.parameters(), *recurrent.parameters(), *dense.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused="fused" in options or None)
     loss_of = nn.BCEWithLogitsLoss()
 
+    def forward(tokens: torch.Tensor) -> torch.Tensor:
+        return dense(recurrent(embedding(tokens))[0][:, -1]).squeeze(-1)
+
+    if "compile" in options:
+        forward = torch.compile(forward)
+
     def step(tokens: np.ndarray, labels: np.ndarray) -> object:
-        logits = dense(recurrent(embedding(torch.tensor(tokens)))[0][:, -1]).squeeze(-1)
-        loss = loss_of(logits, torch.tensor(labels))
+        loss = loss_of(forward(torch.tensor(tokens)), torch.tensor(labels))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,14 +81,14 @@ def pytorch_step(model: str, length: int) -> Callable[[np.ndarray, np.ndarray], 
 
 
 def main() -> None:
-    framework, model, length, core, batches = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+    framework, model, length, _, batches, *options = sys.argv[1:]
     with np.load(batches) as file:
         tokens, labels = file["tokens"], file["labels"]
-    step = (keras_step if framework == "keras" else pytorch_step)(model, length)
+    step = (keras_step if framework == "keras" else pytorch_step)(model, int(length), options)
     for place in range(4):
         step(tokens[place], labels[place])
     for thread in Path("/proc/self/task").iterdir():
-        os.sched_setaffinity(int(thread.name), [core])
+        os.sched_setaffinity(int(thread.name), CORES)
     print("ready", flush=True)
     turn = 0
     for line in sys.stdin:

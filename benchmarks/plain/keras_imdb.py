@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from imdb import load
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -36,7 +38,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    train, test = keras.datasets.imdb.load_data(path=str(options.data.absolute() / "imdb.npz"), num_words=5000)
+    train, test = load(options.data)
     x_train, x_test = (keras.utils.pad_sequences(part[0], maxlen=500) for part in (train, test))
     y_train, y_test = train[1], test[1]
     recurrent = layers.LSTM(100) if options.model == "lstm" else layers.SimpleRNN(16, activation="relu")

@@ -9,6 +9,8 @@ import argparse
 import time
 from pathlib import Path
 
+from imdb import load
+
 BEGUN = time.perf_counter()
 
 
@@ -31,20 +33,16 @@ def main() -> None:
     if options.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
-    with np.load(options.data / "imdb.npz", allow_pickle=True) as file:
-        arrays = {name: file[name] for name in file.files}
+    train, test = load(options.data)
 
-    def padded(sequences: np.ndarray) -> torch.Tensor:
-        rows = np.zeros((len(sequences), 500), np.int64)
-        for row, sequence in zip(rows, sequences, strict=True):
-            # As Keras' loader has it: a start token in front, ids three higher, 2 for what isn't among the words.
-            ids = np.array([1, *(word + 3 for word in sequence)])[-500:]
-            row[500 - len(ids) :] = np.where(ids < 5000, ids, 2)
+    def padded(reviews: list[list[int]]) -> torch.Tensor:
+        rows = np.zeros((len(reviews), 500), np.int64)
+        for row, review in zip(rows, reviews, strict=True):
+            row[-len(review[-500:]) :] = review[-500:]
         return torch.from_numpy(rows)
 
-    order = np.random.default_rng(113).permutation(25_000)
-    x, y = padded(arrays["x_train"][order]), torch.tensor(arrays["y_train"][order], dtype=torch.float32)
-    x_test, y_test = padded(arrays["x_test"]), torch.tensor(arrays["y_test"])
+    x, y = padded(train[0]), torch.tensor(train[1], dtype=torch.float32)
+    x_test, y_test = padded(test[0]), torch.tensor(test[1])
     x_train, y_train, x_valid, y_valid = x[:20_000], y[:20_000], x[20_000:], y[20_000:]
     embedding = nn.Embedding(5000, 32)
     recurrent = (

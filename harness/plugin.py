@@ -100,6 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if not config.getoption("--benchmark"):
         return
+    from harness.apart import Apart
     from harness.errors import CrosscheckError
     from harness.session import ComparisonSession
 
@@ -108,8 +109,12 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--benchmark needs its own package `reports`, but found another at {reports.__file__}; run it from a "
             "folder that has none, or with `pytest` instead of `python -m pytest`."
         )
+    apart = Apart()
+    config.add_cleanup(apart.close)
     try:
-        session = ComparisonSession(config, report=_report, choose=_choose, check=_check)
+        session = ComparisonSession(
+            config, report=build_report, choose=choose_examples, check=read_baseline, apart=apart
+        )
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
     # A run takes as long as it takes; the suite says so to pytest-timeout, which need not be there.
@@ -117,7 +122,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(session, "crosscheck-session")
 
 
-def _report(folder: Path, gates: Sequence[Gate]) -> Summary:
+def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
     from harness.session import Summary
     from reports.build import build
@@ -135,14 +140,14 @@ def _report(folder: Path, gates: Sequence[Gate]) -> Summary:
     )
 
 
-def _check(folder: Path) -> None:
+def read_baseline(folder: Path) -> None:
     """Read an earlier comparison as the report will, so that what is wrong with it is said before hours of training."""
     from reports.load import load
 
     load(folder)
 
 
-def _choose(folder: Path) -> Mapping[str, Sequence[str]]:
+def choose_examples(folder: Path) -> Mapping[str, Sequence[str]]:
     """Choose the examples whose words are left out: those that the report shows, by run."""
     from reports.examples import to_read
 

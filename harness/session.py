@@ -19,14 +19,13 @@ from typing import Any, Literal, cast, get_args
 import pytest
 
 from harness import datasets
-from harness.datasets.dataset import Dataset
-from harness.datasets.selection import facts, write_test_table
+from harness.apart import Apart
 from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
 from harness.gates import Gate, parse_gates
 from harness.machine import machine
 from harness.process import WorkerFailure
 from harness.progress import Display, PlainDisplay, Planned, RichDisplay
-from harness.protocol import DIVISIONS, Device, Division, Protocol, Setting, load_protocol
+from harness.protocol import DIVISIONS, DataSpec, Device, Division, Protocol, Setting, load_protocol
 from harness.ratios import Ratio, against_baseline
 from harness.results import (
     STAGES,
@@ -113,6 +112,30 @@ class Timed:
         return f"{self.backend.replace(':', '.')}{setting}-{self.point.name}"
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Where the dataset lies, encoded, and what it is known by."""
+
+    path: Path
+    fingerprint: str
+
+
+def read_dataset(name: str, data: Path | None, columns: str) -> Encoded:
+    """Read and encode a dataset, or find it in the cache; raises as `harness.datasets.load`."""
+    dataset = datasets.load(name, data=data, columns=columns)
+    return Encoded(dataset.path, dataset.fingerprint)
+
+
+def describe_dataset(path: Path, spec: DataSpec, folder: Path) -> None:
+    """Write the facts about an encoded dataset and its test examples into the folder of a comparison."""
+    from harness.datasets.dataset import Dataset
+    from harness.datasets.selection import facts, write_test_table
+
+    dataset = Dataset.open(path)
+    write_json(folder / "dataset.json", facts(dataset, spec))
+    write_test_table(dataset, spec, folder / "test.parquet")
+
+
 class RecordedClock:
     """A timer for pytest-benchmark that replays rounds which a worker has measured."""
 
@@ -146,6 +169,8 @@ class ComparisonSession:
         Says from the folder of the comparison which examples of which runs are read closely: run id -> example ids.
     check
         Reads an earlier comparison; raises ResultsError if it can't be compared with.
+    apart
+        Carries out these three, and reads the dataset.
 
     Raises
     ------
@@ -160,11 +185,13 @@ class ComparisonSession:
         report: Callable[[Path, Sequence[Gate]], Summary],
         choose: Callable[[Path], Mapping[str, Sequence[str]]],
         check: Callable[[Path], None],
+        apart: Apart,
     ) -> None:
         self._config = config
         self._report = report
         self._choose = choose
         self._check = check
+        self._apart = apart
         self._refuse_company()
         self.protocol = self._read_protocol()
         self._divisions = self._chosen_divisions()
@@ -197,7 +224,7 @@ class ComparisonSession:
         self._stopwatch: Stopwatch | None = None
         self._timings: dict[Point, tuple[TimingRecord, ...]] = {}
         self._timing_failures: dict[str, str] = {}
-        self._dataset: Dataset | None = None
+        self._dataset: Encoded | None = None
         self._settled: Literal["cpu", "cuda"] = "cpu"
         self._display: Display | None = None
         self._summary: Summary | None = None
@@ -462,12 +489,13 @@ class ComparisonSession:
         if reporter is not None:
             reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
         if self._baseline is not None:
-            self._check(self._baseline)
+            self._apart.call(self._check, self._baseline)
         data = self._option("data")
-        self._dataset = datasets.load(
+        self._dataset = self._apart.call(
+            read_dataset,
             self.protocol.data.dataset,
-            data=self._config.invocation_params.dir / data if data else None,
-            columns=self._option("columns"),
+            self._config.invocation_params.dir / data if data else None,
+            self._option("columns"),
         )
         self._settled = choose_device(self._device, self.backends, self.folder / "logs")
         runs = self._plan(self._dataset.fingerprint, self._settled)
@@ -475,8 +503,9 @@ class ComparisonSession:
         self._runs = {run.run_id: run for run in (*runs, *variants)}
         checks = self._plan_checks(self._dataset.fingerprint, self._settled)
         self._checks = {check.name: check for check in checks}
-        write_json(self.folder / "dataset.json", facts(self._dataset, self.protocol.data))
-        write_test_table(self._dataset, self.protocol.data, self.folder / "test.parquet")
+        self._apart.call(describe_dataset, self._dataset.path, self.protocol.data, self.folder)
+        # What it has read is not needed while the models are trained.
+        self._apart.close()
         write_json(
             self.folder / "manifest.json",
             Manifest(
@@ -546,7 +575,8 @@ class ComparisonSession:
         try:
             if not any(stored_key(self.folder / "runs" / run.run_id) == run.key for run in self._own_runs()):
                 return None
-            check = plan_occlusions(self.folder, self._own_runs(), self.info(backend), self._choose(self.folder))
+            chosen = self._apart.call(self._choose, self.folder)
+            check = plan_occlusions(self.folder, self._own_runs(), self.info(backend), chosen)
             path = self._carry_out(check) if check else None
             return read_record(path, OcclusionsRecord) if isinstance(path, Path) else path
         except CrosscheckError as error:
@@ -727,7 +757,7 @@ class ComparisonSession:
             self._note = f"Interrupted: finished runs are kept in {self.folder}; the same command goes on from there."
             return
         try:
-            self._summary = self._report(self.folder, self._gates)
+            self._summary = self._apart.call(self._report, self.folder, self._gates)
         except CrosscheckError as error:
             self._note = f"No report: {error}"
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from harness.ratios import against_baseline
+from harness.ratios import against_baseline, typical
 from harness.results import TimingRecord
 from reports.accuracy import run_accuracy
 from reports.dataset import dotted, environment
 from reports.excess import paired
 from reports.frames import each, grouped
 from reports.load import THRESHOLD, Comparison, hash_of
-from reports.statistics import geometric_mean, independent_ratio, welch, wilson
+from reports.statistics import independent_ratio, welch, wilson
 from reports.timing import again, own_sizes
 
 CELL = ("division", "model", "backend")
@@ -239,10 +239,10 @@ def timings(now: Comparison, before: Comparison) -> pd.DataFrame:
     taken round by round, so that the machine cancels. The baseline has none, and neither has what was held against
     another baseline.
 
-    Columns: `TIMED`, base (backend that ``change`` is relative to; empty without one), ms, ms_before (geometric means),
-    ratio, low, high, relative, relative_before (ratios to the baseline backend), change, change_low, change_high,
-    noise (how far from 1 a change is still within the A/A pairs of the two, as a factor; 1 without any), unlike (what
-    makes the timed calls different work; empty if nothing does).
+    Columns: `TIMED`, base (backend that ``change`` is relative to; empty without one), ms, ms_before (what a round
+    usually takes), ratio, low, high, relative, relative_before (ratios to the baseline backend), change, change_low,
+    change_high, noise (how far from 1 a change is still within the A/A pairs of the two, as a factor; 1 without any),
+    unlike (what makes the timed calls different work; empty if nothing does).
     """
     asked = set(now.runs["model"])
     current, earlier = (
@@ -258,10 +258,10 @@ def timings(now: Comparison, before: Comparison) -> pd.DataFrame:
     for key in dict.fromkeys([*current, *earlier]):
         one, two = current.get(key), earlier.get(key)
         row: dict[str, object] = {**dict(zip(TIMED, key, strict=True)), "base": "", "unlike": ""}
-        row["ms"] = geometric_mean(one.rounds_ns) / 1e6 if one else np.nan
-        row["ms_before"] = geometric_mean(two.rounds_ns) / 1e6 if two else np.nan
+        row["ms"] = typical(one.rounds_ns) / 1e6 if one else np.nan
+        row["ms_before"] = typical(two.rounds_ns) / 1e6 if two else np.nan
         if one and two:
-            row["ratio"] = geometric_mean(one.rounds_ns) / geometric_mean(two.rounds_ns)
+            row["ratio"] = typical(one.rounds_ns) / typical(two.rounds_ns)
             row["low"], row["high"] = independent_ratio(one.rounds_ns, two.rounds_ns)
             row |= _relative(now, one, before, two)
             row["noise"] = math.exp(math.hypot(*(side.get(key[:3], 0.0) for side in noise)))

@@ -21,6 +21,8 @@ from statsmodels.stats.inter_rater import fleiss_kappa as _fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from harness.ratios import TRIM
+
 #: confidence of every interval in the report
 CONFIDENCE = 0.95
 
@@ -363,20 +365,19 @@ def holm(p: ArrayLike) -> Floats:
     return np.asarray(multipletests(p, method="holm")[1], np.float64) if len(p) else p
 
 
-def geometric_mean(values: ArrayLike) -> float:
-    """Mean for times and ratios; the ratio of two geometric means is the geometric mean of the ratios."""
-    return float(np.exp(np.log(np.asarray(values, np.float64)).mean()))
-
-
 def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, float]:
-    """Interval of the geometric mean of `times` over that of `earlier`, which were not taken in turn.
+    """Interval of what a round of `times` usually takes over what one of `earlier` does, not taken in turn.
 
-    Welch's interval of the mean logarithms, since two measurements at two times have no rounds in common. It answers
-    for other rounds at those two times; what the machine was doing at either of them is not in it.
+    Of logarithms trimmed as `harness.ratios.typical` trims them. Yuen's interval (Welch's for trimmed means), since two
+    measurements at two times have no rounds in common. It answers for other rounds at those two times; what the
+    machine was doing at either of them is not in it. NaN where one of the two has fewer than two
+    rounds, or neither has any spread.
     """
     now, before = np.log(np.asarray(times, np.float64)), np.log(np.asarray(earlier, np.float64))
-    low, high = welch(now, before, (-np.inf, np.inf))
-    return float(np.exp(low)), float(np.exp(high))
+    if min(len(now), len(before)) < 2 or np.ptp(now) == np.ptp(before) == 0:
+        return np.nan, np.nan
+    found = stats.ttest_ind(now, before, equal_var=False, trim=TRIM).confidence_interval(CONFIDENCE)
+    return float(np.exp(found.low)), float(np.exp(found.high))
 
 
 def _labelled(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

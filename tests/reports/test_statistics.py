@@ -26,7 +26,6 @@ from reports.statistics import (
     double_fault,
     ece,
     fleiss_kappa,
-    geometric_mean,
     holm,
     kappa,
     log_loss,
@@ -404,11 +403,6 @@ def test_holm_equals_its_definition(p: list[float]) -> None:
         highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
         expected[place] = highest
     np.testing.assert_allclose(holm(p), expected, atol=1e-12)
-
-
-def test_the_ratio_of_geometric_means_is_the_geometric_mean_of_ratios() -> None:
-    first, second = np.array([1.0, 5.0, 2.0]), np.array([2.0, 3.0, 7.0])
-    assert geometric_mean(first) / geometric_mean(second) == pytest.approx(geometric_mean(first / second))
 
 
 def test_one_more_value_lies_where_student_s_t_says() -> None:

@@ -41,9 +41,10 @@ class Apart:
             return self._pool.submit(function, *arguments, **named).result()
         except BrokenProcessPool:
             self.close()
+            what = function.__name__.replace("_", " ")
             raise CrosscheckError(
-                f"The process that was to {function.__name__.replace('_', ' ')} ended before it was done (the system may "
-                "have run out of memory); the same command goes on from what is on disk."
+                f"The process that was to {what} ended before it was done (the system may have run out of memory); the "
+                "same command goes on from what is on disk."
             ) from None
 
     def close(self) -> None:

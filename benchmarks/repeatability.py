@@ -75,13 +75,16 @@ def sequential(protocol: Protocol, dataset: Dataset, model: str) -> dict[str, fl
             (folder / f"test_{framework}.py").write_text(TEST.format(plain=plain, **filled))
             written = folder / f"{framework}.json"
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:crosscheck", "-p", "no:cacheprovider"]
-            subprocess.run(
+            done = subprocess.run(
                 [*command, f"--benchmark-json={written}", f"test_{framework}.py"],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": ""},
-                check=True,
+                check=False,
                 capture_output=True,
+                text=True,
             )
+            if done.returncode:
+                sys.exit(done.stdout + done.stderr)
             taken[framework] = json.loads(written.read_text())["benchmarks"][0]["stats"]
     return {name: taken["keras"][name] / taken["pytorch"][name] for name in ("mean", "median", "min")}
 

@@ -12,11 +12,11 @@ import importlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 from harness.batches import Batches
 from harness.errors import ContractError, CrosscheckError, UsageError
 from harness.protocol import ModelSpec, Setting, TrainingSpec, switched
-from harness.weights import Weights
+from harness.weights import Weights, canonical_shapes
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
 
+#: ``native``, ``matched``: trains in this division; ``inference``: trains nothing, predicts with weights of others;
 #: ``parity``: `Model.forward` and `Model.gradients`; ``factors``: matched models honour every switch of `Factors`
-Capability = Literal["native", "matched", "parity", "factors"]
+Capability = Literal["native", "matched", "inference", "parity", "factors"]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,23 @@ class Model(ABC):
         return Step(self.train_step(tokens, labels), float(np.sqrt(sum(squares))), right)
 
 
+class InferenceModel(Model):
+    """A model of a backend that trains nothing (capability ``inference``)."""
+
+    def fit_epoch(self, batches: Batches) -> EpochStats:
+        """Refuse: there is nothing here that trains."""
+        raise self._trains_nothing("fit_epoch")
+
+    def train_step(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> float:
+        """Refuse: there is nothing here that trains."""
+        raise self._trains_nothing("train_step")
+
+    def _trains_nothing(self, method: str) -> ContractError:
+        return ContractError(
+            f"{type(self).__name__}.{method}: this backend predicts with given weights and trains nothing."
+        )
+
+
 class Backend(ABC):
     """One framework's implementation of the protocol's models."""
 
@@ -129,6 +148,8 @@ class Backend(ABC):
     requirement: ClassVar[str]
     #: declared, never sniffed
     capabilities: ClassVar[frozenset[Capability]]
+    #: what `create` gives
+    model: ClassVar[type[Model]]
     #: whether a comparison takes it when no backends are named
     by_default: ClassVar[bool] = True
     #: what `tuned` does, in a few words for the report; empty for a backend that has no such setting
@@ -272,11 +293,15 @@ def find(name: str) -> Registered:
     return backends[name]
 
 
-_DECLARED: tuple[str, ...] = ("name", "distributions", "requirement", "capabilities")
+_DECLARED: tuple[str, ...] = ("name", "distributions", "requirement", "capabilities", "model")
 
 
 def check_contract(name: str, found: object) -> None:
-    """Refuse a class that isn't a backend: not a `Backend`, methods missing, signatures that differ."""
+    """Refuse a class that isn't a backend.
+
+    It isn't a `Backend` or its model no `Model`, methods are missing, signatures differ, a capability is unknown or
+    claimed and not there.
+    """
     if not (inspect.isclass(found) and issubclass(found, Backend)):
         raise ContractError(f"Backend {name!r}: expected a subclass of harness.backend.Backend, got {found!r}.")
     for attribute in _DECLARED:
@@ -290,17 +315,51 @@ def check_contract(name: str, found: object) -> None:
             f"Backend {name!r}: {found.__name__}.native_values must give values of the training spec by dotted key, "
             f"such as {{'factors.biases': 'two'}}, got {values!r}."
         ) from None
-    missing = sorted(found.__abstractmethods__)
+    if not (inspect.isclass(found.model) and issubclass(found.model, Model)):
+        raise ContractError(
+            f"Backend {name!r}: {found.__name__}.model must be a subclass of harness.backend.Model, got "
+            f"{found.model!r}."
+        )
+    _check_methods(name, found, Backend, _BACKEND_METHODS)
+    _check_methods(name, found.model, Model, _MODEL_METHODS)
+    _check_capabilities(name, found)
+
+
+def _check_methods(name: str, found: type, contract: type, methods: Iterable[str]) -> None:
+    missing = sorted(found.__abstractmethods__)  # type: ignore[attr-defined]  # both are ABCs
     if missing:
         raise ContractError(f"Backend {name!r}: {found.__name__} does not implement {', '.join(missing)}.")
-    for method, expected in _methods(Backend):
-        given = getattr(found, method)
-        want, got = _parameters(expected), _parameters(given)
+    for method in methods:
+        want, got = _parameters(getattr(contract, method)), _parameters(getattr(found, method))
         if want != got:
             raise ContractError(
                 f"Backend {name!r}: {found.__name__}.{method} takes ({', '.join(got)}), "
                 f"the contract asks for ({', '.join(want)})."
             )
+
+
+def _check_capabilities(name: str, found: type[Backend]) -> None:
+    """Hold what a backend claims against what it has."""
+    claimed, model = found.capabilities, found.model
+    where = f"Backend {name!r}: {found.__name__} claims"
+    if unknown := sorted(set(claimed) - set(CAPABILITIES)):
+        raise ContractError(f"{where} {unknown[0]!r}, which is no capability; there are {', '.join(CAPABILITIES)}.")
+    trains = claimed & {"native", "matched"}
+    if not trains and "inference" not in claimed:
+        raise ContractError(f"{where} none of native, matched and inference, so nothing could be asked of it.")
+    if trains and "inference" in claimed:
+        raise ContractError(
+            f"{where} 'inference' beside {', '.join(sorted(trains))}; it is for backends that train nothing."
+        )
+    if "factors" in claimed and "matched" not in claimed:
+        raise ContractError(f"{where} 'factors', which are switches of matched models, but not 'matched'.")
+    lacking = [method for method in ("forward", "gradients") if getattr(model, method) is getattr(Model, method)]
+    if "parity" in claimed and lacking:
+        raise ContractError(f"{where} 'parity', but {model.__name__} does not implement {' and '.join(lacking)}.")
+    if trains and issubclass(model, InferenceModel):
+        raise ContractError(
+            f"{where} {' and '.join(sorted(trains))}, but {model.__name__} is an InferenceModel, which trains nothing."
+        )
 
 
 def check_batch(where: str, model: ModelSpec, tokens: object, labels: object = None) -> None:
@@ -342,17 +401,47 @@ def check_device(backend: Backend, device: str) -> None:
         )
 
 
-def _methods(record: type) -> Iterator[tuple[str, Callable[..., object]]]:
-    for name in (
-        "native_values",
-        "worker_environment",
-        "tuned_threads",
-        "setup",
-        "devices",
-        "create",
-        "environment",
-    ):
-        yield name, getattr(record, name)
+def canonical_layers(model: ModelSpec) -> tuple[Layer, ...]:
+    """Rows of the layer table of a model that keeps the canonical parameters, all of them trainable."""
+    sizes = {name: int(np.prod(shape)) for name, shape in canonical_shapes(model).items()}
+    parts: tuple[tuple[str, tuple[int, ...], tuple[str, ...]], ...] = (
+        ("embedding", (model.length, model.embedding), ("embedding",)),
+        (model.cell, (model.units,), ("kernel", "recurrent_kernel", "bias")),
+        ("dense", (1,), ("dense_kernel", "dense_bias")),
+    )
+    return tuple(Layer(name, shape, *[sum(sizes[part] for part in names)] * 2) for name, shape, names in parts)
+
+
+def in_chunks(
+    predict: Callable[[NDArray[np.int32]], Any], tokens: NDArray[np.int32], rows: int = 512
+) -> NDArray[np.float32]:
+    """Predict tokens (n, length) a chunk of rows at a time, to bound the memory; float32 (n,)."""
+    found = np.empty(len(tokens), np.float32)
+    for start in range(0, len(tokens), rows):
+        found[start : start + rows] = predict(tokens[start : start + rows])
+    return found
+
+
+_BACKEND_METHODS = (
+    "native_values",
+    "worker_environment",
+    "tuned_threads",
+    "setup",
+    "devices",
+    "create",
+    "environment",
+)
+_MODEL_METHODS = (
+    "fit_epoch",
+    "train_step",
+    "predict",
+    "get_weights",
+    "set_weights",
+    "layers",
+    "forward",
+    "gradients",
+    "observed_step",
+)
 
 
 def _parameters(method: Callable[..., object]) -> list[str]:
@@ -367,12 +456,13 @@ def missing_distributions(backend: type[Backend]) -> tuple[str, ...]:
 def versions(backend: type[Backend]) -> dict[str, str]:
     """Versions of the backend's distributions, and a digest of the source that computes its results.
 
-    The source is that of the modules of the backend and of its base classes, and of what the harness itself adds to
-    a result: weights, batches, selection, worker. Comments and layout don't count. Other modules that a backend
-    imports are not seen.
+    The source is that of the modules of the backend, of its model and of their base classes, and of what the harness
+    itself adds to a result: weights, batches, selection, worker. Comments and layout don't count. Other modules that a
+    backend imports are not seen.
     """
     found = {name: _version(name) or "not installed" for name in ("numpy", *backend.distributions)}
-    files = {inspect.getfile(base) for base in backend.__mro__ if base.__module__.split(".")[0] not in _BELOW}
+    bases = (*backend.__mro__, *backend.model.__mro__)
+    files = {inspect.getfile(base) for base in bases if base.__module__.split(".")[0] not in _BELOW}
     files -= {__file__}
     files |= {str(Path(__file__).parent / name) for name in _COMPUTING}
     digest = hashlib.sha256()
@@ -385,7 +475,15 @@ def versions(backend: type[Backend]) -> dict[str, str]:
 #: modules of base classes that don't compute
 _BELOW = sys.stdlib_module_names
 #: files of the harness that a result depends on, whatever the backend
-_COMPUTING = ("weights.py", "batches.py", "worker.py", "trace.py", "datasets/selection.py", "datasets/text.py")
+_COMPUTING = (
+    "adam.py",
+    "weights.py",
+    "batches.py",
+    "worker.py",
+    "trace.py",
+    "datasets/selection.py",
+    "datasets/text.py",
+)
 
 
 def _version(distribution: str) -> str | None:

@@ -20,7 +20,7 @@ from harness.errors import UsageError
 Division = Literal["native", "matched"]
 DIVISIONS: tuple[Division, ...] = get_args(Division)
 Device = Literal["cpu", "cuda", "auto"]
-Cell = Literal["rnn", "lstm"]
+Cell = Literal["rnn", "lstm", "gru"]
 Operation = Literal["train_step", "predict_batch", "predict_one"]
 #: ``default``: what a framework's users get; ``tuned``: the fastest it does the same arithmetic with
 Setting = Literal["default", "tuned"]
@@ -85,9 +85,11 @@ class Architecture(_Frozen):
     embedding: Annotated[int, Field(ge=1)] = 32
 
     @model_validator(mode="after")
-    def _lstm_is_tanh(self) -> Architecture:
-        if self.cell == "lstm" and self.activation != "tanh":
-            raise ValueError("an lstm has the activation 'tanh' (the one every framework's fast kernel computes)")
+    def _gated_is_tanh(self) -> Architecture:
+        if self.cell != "rnn" and self.activation != "tanh":
+            raise ValueError(
+                f"the cell '{self.cell}' has the activation 'tanh', the one that every framework's fast kernel computes"
+            )
         return self
 
 

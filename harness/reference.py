@@ -14,7 +14,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Capability, EpochStats, Forward, Layer, Model, Step, check_batch, check_device
+from harness.adam import Adam
+from harness.backend import (
+    Backend,
+    Capability,
+    EpochStats,
+    Forward,
+    Layer,
+    Model,
+    Step,
+    canonical_layers,
+    check_batch,
+    check_device,
+)
 from harness.batches import Batches
 from harness.errors import ContractError
 from harness.protocol import ModelSpec, Setting, TrainingSpec
@@ -51,9 +63,9 @@ class _Tape:
 
     tokens: NDArray[np.int32]  # (length, n)
     embedded: Array  # (length, n, embedding)
-    gates: Array  # (length, n, gates * units): before the activation of an RNN, after those of an LSTM
+    gates: Array  # (length, n, gates * units): before the activation of an RNN, after those of the others
     states: Array  # (length + 1, n, units), from the zeros before the first token
-    cells: Array  # the same of an LSTM's cells; empty for an RNN
+    cells: Array  # the same of an LSTM's cells; of a GRU what the reset gate scales; empty for an RNN
     logits: Array  # (n,)
 
 
@@ -84,9 +96,7 @@ class ReferenceModel(Model):
         self.spec, self.training = spec, training
         self.weights: dict[str, Array] = {}
         self.set_weights(weights)
-        self._m = {name: np.zeros(shape) for name, shape in canonical_shapes(spec).items()}
-        self._v = {name: np.zeros(shape) for name, shape in canonical_shapes(spec).items()}
-        self._steps = 0
+        self._adam = Adam(training, one_for_two=spec.cell != "gru")
 
     # --- float64 ------------------------------------------------------------------------------------------------
 
@@ -186,14 +196,7 @@ class ReferenceModel(Model):
 
     def layers(self) -> tuple[Layer, ...]:
         """One row each for the embedding, the recurrent layer and the head."""
-        spec = self.spec
-        parts: tuple[tuple[str, tuple[int, ...], tuple[str, ...]], ...] = (
-            ("embedding", (spec.length, spec.embedding), ("embedding",)),
-            (spec.cell, (spec.units,), ("kernel", "recurrent_kernel", "bias")),
-            ("dense", (1,), ("dense_kernel", "dense_bias")),
-        )
-        sizes = [sum(self.weights[name].size for name in names) for _, _, names in parts]
-        return tuple(Layer(name, shape, n, n) for (name, shape, _), n in zip(parts, sizes, strict=True))
+        return canonical_layers(self.spec)
 
     # --- forward ------------------------------------------------------------------------------------------------
 
@@ -209,12 +212,17 @@ class ReferenceModel(Model):
         embedded = w["embedding"][in_time]
         # The share of the inputs, for all steps at once; each step adds that of the state before it.
         gates = embedded.reshape(length * n, self.spec.embedding) @ w["kernel"]
-        gates += w["bias"]
-        gates = gates.reshape(length, n, len(w["bias"]))
+        of_inputs, of_states = w["bias"] if self.spec.cell == "gru" else (w["bias"], 0.0)
+        gates += of_inputs
+        gates = gates.reshape(length, n, w["bias"].shape[-1])
         states = np.zeros((length + 1, n, self.spec.units))
-        cells = np.zeros_like(states) if self.spec.cell == "lstm" else np.zeros(0)
+        cells = np.zeros(0) if self.spec.cell == "rnn" else np.zeros_like(states)
         for t in range(length):
-            gates[t] += states[t] @ w["recurrent_kernel"]
+            recurrent = states[t] @ w["recurrent_kernel"]
+            if self.spec.cell == "gru":
+                _gru_step(gates[t], recurrent + of_states, states[t], cells[t + 1], states[t + 1])
+                continue
+            gates[t] += recurrent
             if self.spec.cell == "lstm":
                 _lstm_step(gates[t], cells[t], cells[t + 1], states[t + 1])
             elif self.spec.activation == "relu":
@@ -243,34 +251,46 @@ class ReferenceModel(Model):
     ) -> _Backward:
         w, tape = self.weights, self._forward(tokens)
         loss, slope = self._loss(tape.logits, np.asarray(labels, np.float64))
-        errors = self._through_time(tape, np.outer(slope, w["dense_kernel"][:, 0]), on)
+        errors, recurrent_errors = self._through_time(tape, np.outer(slope, w["dense_kernel"][:, 0]), on)
         # All steps at once: one product is quicker than one a step, and rounds less.
-        flat = errors.reshape(-1, errors.shape[-1])
+        flat, recurrent = (part.reshape(-1, part.shape[-1]) for part in (errors, recurrent_errors))
         apart = flat @ w["kernel"].T
         gradients = {
             "embedding": self._by_token(tape.tokens, apart),
             "kernel": tape.embedded.reshape(len(flat), -1).T @ flat,
-            "recurrent_kernel": tape.states[:-1].reshape(len(flat), -1).T @ flat,
-            "bias": flat.sum(axis=0),
+            "recurrent_kernel": tape.states[:-1].reshape(len(flat), -1).T @ recurrent,
+            "bias": np.stack([flat.sum(axis=0), recurrent.sum(axis=0)])
+            if self.spec.cell == "gru"
+            else flat.sum(axis=0),
             "dense_kernel": tape.states[-1].T @ slope[:, None],
             "dense_bias": slope.sum(keepdims=True),
         }
         return _Backward(loss, tape.logits, gradients, apart)
 
-    def _through_time(self, tape: _Tape, state_error: Array, on: NDArray[np.bool_] | None) -> Array:
-        """Carry the derivative by the last state, (n, units), back to what enters each gate, (length, n, wide)."""
+    def _through_time(self, tape: _Tape, state_error: Array, on: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+        """Carry the derivative by the last state, (n, units), back to what enters each gate, (length, n, wide).
+
+        What enters from the inputs, and what enters from the state before; the same but for a GRU.
+        """
         errors = np.empty_like(tape.gates)
+        recurrent = np.empty_like(tape.gates) if self.spec.cell == "gru" else errors
         back = np.ascontiguousarray(self.weights["recurrent_kernel"].T)
         cell_error = np.zeros_like(state_error)
         for t in range(len(errors) - 1, -1, -1):
             if self.spec.cell == "lstm":
                 _lstm_step_back(tape.gates[t], tape.cells[t], tape.cells[t + 1], state_error, cell_error, errors[t])
+            elif self.spec.cell == "gru":
+                through = _gru_step_back(
+                    tape.gates[t], tape.cells[t + 1], tape.states[t], state_error, errors[t], recurrent[t]
+                )
+                state_error = recurrent[t] @ back + through
+                continue
             elif self.spec.activation == "relu":
                 np.multiply(state_error, tape.gates[t] > 0 if on is None else on[:, t], out=errors[t])
             else:
                 np.multiply(state_error, 1 - np.square(tape.states[t + 1]), out=errors[t])
             state_error = errors[t] @ back
-        return errors
+        return errors, recurrent
 
     def _by_token(self, tokens: NDArray[np.int32], rows: Array) -> Array:
         """Sum rows (length * n, embedding) over the places where each token stands, (vocabulary, embedding)."""
@@ -289,39 +309,16 @@ class ReferenceModel(Model):
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None
     ) -> tuple[_Backward, float]:
         """One update; what it was made of, and the global norm of the gradients before they are clipped."""
-        found, factors, limit = self._backward(tokens, labels, on), self.training.factors, self.training.clipnorm
-        norm = self._norm(found.gradients)
-        scale = limit / max(norm, limit) if limit else 1.0
-        gradients = {name: gradient * scale for name, gradient in found.gradients.items()}
-        squares = {name: np.square(gradient) for name, gradient in gradients.items()}
-        if factors.duplicates == "apart":
-            squares["embedding"] = self._by_token(tokens.T, np.square(found.apart * scale))
-        self._adam(gradients, squares)
-        return found, norm
-
-    def _norm(self, gradients: Mapping[str, Array]) -> float:
-        squares = {name: float(np.square(gradient).sum()) for name, gradient in gradients.items()}
-        # A second bias has a gradient of its own, equal to that of the first.
-        twin = squares["bias"] if self.training.factors.biases == "two" else 0.0
-        return float(np.sqrt(sum(squares.values()) + twin))
-
-    def _adam(self, gradients: Mapping[str, Array], squares: Mapping[str, Array]) -> None:
-        """Move the weights as Keras' Adam does (keras/src/optimizers/adam.py, ``update_step``)."""
-        self._steps += 1
-        spec, one, t = self.training, np.float32(1), np.float32(self._steps)
-        # A rounding of the frameworks that is followed: these powers are float32 in every matched backend. In the
-        # first steps that moves 1 - beta_2**t by 5e-5 of itself, and would hide how little else is rounded.
-        corrected_1, corrected_2 = one - np.float32(spec.beta_1) ** t, one - np.float32(spec.beta_2) ** t
-        alpha = float(np.float32(spec.learning_rate) * np.sqrt(corrected_2) / corrected_1)
-        after = spec.factors.epsilon_place == "after"
-        epsilon = spec.epsilon * float(np.sqrt(corrected_2)) if after else spec.epsilon
-        for name, weights in self.weights.items():
-            m, v = self._m[name], self._v[name]
-            m += (1 - spec.beta_1) * (gradients[name] - m)
-            v += (1 - spec.beta_2) * (squares[name] - v)
-            move = alpha * m / (np.sqrt(v) + epsilon)
-            # Two biases have equal gradients and moments; the model sees their sum.
-            weights -= 2 * move if name == "bias" and spec.factors.biases == "two" else move
+        found = self._backward(tokens, labels, on)
+        squares = {}
+        if self.training.factors.duplicates == "apart":
+            squares["embedding"] = self._by_token(tokens.T, np.square(found.apart))
+        # The rates are float32, a rounding of the frameworks that is followed: in the first steps it moves
+        # 1 - beta_2**t by 5e-5 of itself, and would hide how little else is rounded.
+        moves, norm = self._adam.step(found.gradients, squares)
+        for name, move in moves.items():
+            self.weights[name] -= move
+        return found, float(norm)
 
 
 class Reference(Backend):
@@ -331,6 +328,7 @@ class Reference(Backend):
     distributions: ClassVar[tuple[str, ...]] = ()
     requirement: ClassVar[str] = "rnn-crosscheck"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"matched", "parity", "factors"})
+    model: ClassVar[type[Model]] = ReferenceModel
     by_default: ClassVar[bool] = False
 
     @classmethod
@@ -404,6 +402,34 @@ def _lstm_step_back(
     to_g[:] = cell_error * i * (1 - np.square(g))
     to_o[:] = state_error * out * o * (1 - o)
     cell_error *= f
+
+
+def _gru_step(gates: Array, recurrent: Array, before: Array, inner: Array, state: Array) -> None:
+    """One step of time: activates gates (n, 3 * units) where they stand, writes state and what is reset (n, units).
+
+    `recurrent` is what comes from the state before, with its bias.
+    """
+    (z, r, h), (to_z, to_r, to_h) = np.split(gates, 3, axis=1), np.split(recurrent, 3, axis=1)
+    for gate, share in ((z, to_z), (r, to_r)):
+        gate += share
+        sigmoid(gate, out=gate)
+    inner[:] = to_h
+    h += r * inner
+    np.tanh(h, out=h)
+    np.add(z * before, (1 - z) * h, out=state)
+
+
+def _gru_step_back(
+    gates: Array, inner: Array, before: Array, state_error: Array, errors: Array, recurrent: Array
+) -> Array:
+    """Undo `_gru_step`: writes both errors (n, 3 * units), returns what reaches the state before past the gates."""
+    z, r, h = np.split(gates, 3, axis=1)
+    to_h = state_error * (1 - z) * (1 - np.square(h))
+    to_z = state_error * (before - h) * z * (1 - z)
+    to_r = to_h * inner * r * (1 - r)
+    np.concatenate([to_z, to_r, to_h], axis=1, out=errors)
+    np.concatenate([to_z, to_r, to_h * r], axis=1, out=recurrent)
+    return state_error * z
 
 
 def sigmoid(values: Array, out: Array | None = None) -> Array:

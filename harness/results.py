@@ -361,6 +361,7 @@ class Manifest(_Record):
     created: str
     device: str
     backends: tuple[str, ...]
+    inference: Annotated[tuple[str, ...], Field(description="those of the backends that train nothing")] = ()
     runs: tuple[str, ...]
     keys: Annotated[
         dict[str, str],

@@ -70,6 +70,11 @@ class BackendInfo:
         return self.registered.name
 
     @property
+    def trains(self) -> bool:
+        """Whether it trains anything."""
+        return "inference" not in self.backend.capabilities
+
+    @property
     def unavailable(self) -> str:
         """Why nothing can be run with it, with what to do; empty when all is there."""
         if not self.missing:
@@ -314,7 +319,7 @@ def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo
     runs
         The protocol's own, in order.
     info
-        The backend that takes the weights; its capabilities have ``matched``.
+        The backend that takes the weights; its capabilities have ``matched`` or ``inference``.
     """
     groups: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
     for run in runs:

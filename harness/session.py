@@ -20,7 +20,7 @@ import pytest
 
 from harness import datasets
 from harness.apart import Apart
-from harness.errors import CrosscheckError, ResultsError, UsageError, unknown
+from harness.errors import ContractError, CrosscheckError, ResultsError, UsageError, unknown
 from harness.gates import Gate, parse_gates
 from harness.machine import machine
 from harness.process import WorkerFailure
@@ -60,7 +60,17 @@ from harness.runner import (
     refuse_unknown_factors,
     settings_of,
 )
-from harness.timing import Point, Stopwatch, merged, points, sweep_points, timing_key, timing_spec, why_not
+from harness.timing import (
+    Point,
+    Stopwatch,
+    can_be_timed,
+    merged,
+    points,
+    sweep_points,
+    timing_key,
+    timing_spec,
+    why_not,
+)
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
 TESTS = (
@@ -199,6 +209,7 @@ class ComparisonSession:
         # A local backend lies where the user stands; at the end, so that it shadows nothing.
         if (here := str(config.invocation_params.dir)) not in sys.path:
             sys.path.append(here)
+        self._left_out: list[str] = []
         self.backends = self._chosen_backends()
         refuse_unknown_factors(self.protocol, self.backends, self._divisions)
         self._diagnose = self._wanted("diagnose", "diagnosis", "accuracy")
@@ -288,7 +299,15 @@ class ComparisonSession:
 
         if named := self._listed("backends"):
             return look_up(named)
-        return tuple(info for info in look_up(sorted(registered())) if info.backend.by_default)
+        found: list[BackendInfo] = []
+        for name, backend in sorted(registered().items()):
+            try:
+                if backend.load().by_default:
+                    found += look_up([name])
+            except ContractError as error:
+                # Somebody else's that was installed here; who names it is told the same as an error.
+                self._left_out.append(str(error))
+        return tuple(found)
 
     def _wanted(self, option: str, kind: str, value: str) -> bool:
         """Whether an option that has one value was given."""
@@ -400,7 +419,9 @@ class ComparisonSession:
             metafunc.parametrize("check", [pytest.param(name, id=name, marks=marks) for name in rest])
         elif "target" in asked:
             marks = (pytest.mark.trained, pytest.mark.crosscheck)
-            able = [info.name for info in self.backends if "matched" in info.backend.capabilities]
+            # Weights are taken in by who can, words are left out by who has trained.
+            taking = {"matched", "inference"} if "transplant" in metafunc.function.__name__ else {"matched"}
+            able = [info.name for info in self.backends if taking & info.backend.capabilities]
             metafunc.parametrize(
                 "target", [pytest.param(name, id=name.replace(":", "."), marks=marks) for name in able]
             )
@@ -412,7 +433,7 @@ class ComparisonSession:
             timed = [
                 Timed(info.name, setting, point)
                 for point, info in product(wanted, self.backends)
-                if "native" in info.backend.capabilities
+                if can_be_timed(info, point.operation)
                 for setting in settings_of(self.protocol, info)
             ]
             metafunc.parametrize("timed", [self._timed_param(cell) for cell in timed])
@@ -488,6 +509,8 @@ class ComparisonSession:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"comparison: protocol {self.protocol.name}, results in {self.folder}")
+            for sentence in self._left_out:
+                reporter.write_line(f"left out: {sentence}")
         if self._baseline is not None:
             self._apart.call(self._check, self._baseline)
         data = self._option("data")
@@ -514,6 +537,7 @@ class ComparisonSession:
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 device=self._settled,
                 backends=tuple(info.name for info in self.backends),
+                inference=tuple(info.name for info in self.backends if not info.trains),
                 runs=tuple(run.run_id for run in runs),
                 variants=tuple(run.run_id for run in variants),
                 keys={run_id: run.key for run_id, run in self._runs.items()},
@@ -701,8 +725,9 @@ class ComparisonSession:
         return TimingResults(records=tuple(record for record in earlier.records if record.key in valid))
 
     def _timed_backends(self) -> list[BackendInfo]:
-        """Choose the backends that can be timed, the baseline first: what is timed are native models."""
-        return [info for info in self.backends if not info.missing and "native" in info.backend.capabilities]
+        """Choose the backends that can be timed, the baseline first, which trains if one of them does."""
+        timed = [info for info in self.backends if not info.missing and can_be_timed(info, "predict_batch")]
+        return sorted(timed, key=lambda info: not info.trains)
 
     def _timing_keys(self) -> dict[str, str]:
         """Name what a timing must have been taken of to belong to this comparison."""

@@ -97,6 +97,11 @@ def balanced_orders(n: int) -> tuple[tuple[int, ...], ...]:
     return tuple(orders)
 
 
+def can_be_timed(info: BackendInfo, operation: Operation) -> bool:
+    """Whether an operation can be timed: in native models, and predictions of a backend that trains nothing."""
+    return "native" in info.backend.capabilities or (not info.trains and operation != "train_step")
+
+
 @dataclass
 class _Lane:
     """One worker in an interleaved measurement."""
@@ -221,12 +226,13 @@ class Stopwatch:
         timing = self._protocol.timing
         for lane in list(self._lanes):
             lane.rounds, lane.calls = [], []
-            with self._surviving(lane):
-                self._prepare(lane, point)
+            if can_be_timed(lane.info, point.operation):
+                with self._surviving(lane):
+                    self._prepare(lane, point)
         done, stopped, began = 0, "limit", time.monotonic()
-        while done < timing.max_rounds and self._lanes:
-            orders = balanced_orders(len(self._lanes))
-            lanes = list(self._lanes)
+        while done < timing.max_rounds and any(can_be_timed(lane.info, point.operation) for lane in self._lanes):
+            lanes = [lane for lane in self._lanes if can_be_timed(lane.info, point.operation)]
+            orders = balanced_orders(len(lanes))
             for place in orders[done % len(orders)]:
                 lane = lanes[place]
                 with self._surviving(lane):
@@ -342,7 +348,7 @@ class Stopwatch:
     def _records(self, point: Point, stopped: str) -> Iterator[TimingRecord]:
         again = next((lane for lane in self._lanes if lane.again), None)
         base = self._base()
-        for lane in [lane for lane in self._lanes if not lane.again]:
+        for lane in [lane for lane in self._lanes if lane.rounds and not lane.again]:
             facts: Mapping[str, Any] = {}
             with self._surviving(lane):
                 facts = self._ask(lane, do="facts")
@@ -460,10 +466,13 @@ def timing_spec(
     device: Literal["cpu", "cuda"],
     setting: Setting = "default",
 ) -> RunSpec:
-    """Give the run whose model is timed: native, since that is what a user of the framework gets."""
+    """Give the run whose model is timed: native, since that is what a user of the framework gets.
+
+    A backend that trains nothing has no such model, and gets weights.
+    """
     return RunSpec(
         backend=info.name,
-        division="native",
+        division="native" if "native" in info.backend.capabilities else "matched",
         model=protocol.model(model),
         training=protocol.training,
         data=protocol.data,

@@ -1,7 +1,9 @@
 """The canonical layout of a model's parameters, and its initialisers, in NumPy.
 
-Shapes and order are Keras'. Gates of an LSTM come in the order input, forget, cell, output, side by side on the
-last axis. All arrays are float32 and C-contiguous.
+Shapes and order are Keras'. Gates come side by side on the last axis: those of an LSTM in the order input, forget,
+cell, output, those of a GRU in the order update, reset, candidate. A GRU has two biases, one added to what comes from
+the inputs and one to what comes from the state before (Keras' ``reset_after=True``, PyTorch's only kind), since the
+reset gate scales the second alone. All arrays are float32 and C-contiguous.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from harness.protocol import Cell, Factors, ModelSpec
 #: name of a parameter -> its values
 Weights = Mapping[str, NDArray[np.float32]]
 
-GATES: Mapping[Cell, int] = {"rnn": 1, "lstm": 4}
+GATES: Mapping[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
 
 PARAMETERS: tuple[str, ...] = (
     "embedding",
@@ -36,7 +38,7 @@ def canonical_shapes(model: ModelSpec) -> dict[str, tuple[int, ...]]:
         "embedding": (model.vocabulary, embedding),
         "kernel": (embedding, wide),
         "recurrent_kernel": (units, wide),
-        "bias": (wide,),
+        "bias": (2, wide) if model.cell == "gru" else (wide,),
         "dense_kernel": (units, 1),
         "dense_bias": (1,),
     }
@@ -55,15 +57,15 @@ def initial_weights(
     """Draw initial weights as Keras' default initialisers would, from NumPy's generator.
 
     Embedding uniform in +-0.05, kernels Glorot uniform, recurrent kernel orthogonal, biases 0 with the forget gate
-    at 1 (https://keras.io/api/layers/initializers/ and the defaults of Embedding, SimpleRNN, LSTM and Dense).
+    at 1 (https://keras.io/api/layers/initializers/ and the defaults of Embedding, SimpleRNN, LSTM, GRU and Dense).
     The same seed gives the same weights for every backend.
 
     Parameters
     ----------
     factors
         Which of the parameters are drawn as PyTorch's defaults are instead: embedding standard normal, everything
-        else uniform in +-1/sqrt(units) (``torch.nn.Embedding``, ``LSTM``, ``Linear``). The others are not touched by
-        that. A frozen pad row is zero.
+        else uniform in +-1/sqrt(units) (``torch.nn.Embedding``, ``LSTM``, ``GRU``, ``Linear``). The others are not
+        touched by that. A frozen pad row is zero.
     """
     shapes = canonical_shapes(model)
     rng = np.random.default_rng([seed, 0x57E1])
@@ -104,8 +106,8 @@ def _as_pytorch(rng: np.random.Generator, name: str, shape: tuple[int, ...], uni
         return rng.standard_normal(shape)
     limit = 1 / np.sqrt(units)
     values = rng.uniform(-limit, limit, shape)
-    # PyTorch has two recurrent biases, of which only the sum is seen.
-    return values + rng.uniform(-limit, limit, shape) if name == "bias" else values
+    # PyTorch has two recurrent biases, of which only the sum is seen, but for a GRU's.
+    return values + rng.uniform(-limit, limit, shape) if name == "bias" and len(shape) == 1 else values
 
 
 def check_weights(weights: Weights, model: ModelSpec, where: str) -> None:

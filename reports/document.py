@@ -59,6 +59,12 @@ def _head(comparison: Comparison, findings: Findings, figures: Figures) -> Block
         f"Protocol {escape(manifest.protocol.name)}, {count(len(comparison.test))} test examples, on "
         f"{manifest.device}, {escape(manifest.created)}. Reproduce with {code(manifest.command)}"
     )
+    for name in manifest.inference:
+        yield (
+            f"**{escape(name)}** trains nothing: it predicts with the weights that others have trained, which the "
+            "transplants show, and its predictions are timed. It has no accuracy, seeds or learning curves of its own, "
+            "no training step to be timed and no stages to be compared."
+        )
 
 
 def _short(comparison: Comparison, findings: Findings, figures: Figures) -> Blocks:

@@ -9,7 +9,7 @@ import itertools
 import os
 import signal
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ class Steady(Backend):
     distributions: ClassVar[tuple[str, ...]] = ()
     requirement: ClassVar[str] = "nothing"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched"})
-    built: ClassVar[type[BagModel]] = BagModel
+    model: ClassVar[type[Model]] = BagModel
 
     def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         print("fake backend: set up")
@@ -98,7 +98,11 @@ class Steady(Backend):
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
         rng = np.random.default_rng(seed + 1000) if weights is None else None
-        return self.built(model, weights or initial_weights(model, seed), training.learning_rate, rng)
+        return self._made(model, weights or initial_weights(model, seed), training.learning_rate, rng)
+
+    def _made(self, *arguments: Any) -> Model:
+        made: Any = self.model
+        return made(*arguments)
 
     def environment(self) -> dict[str, str]:
         return {"fake": "1.0", "threads": os.environ["OMP_NUM_THREADS"]}
@@ -113,7 +117,7 @@ class Other(Steady):
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
         rng = np.random.default_rng(seed + 2000) if weights is None else None
-        return self.built(model, weights or initial_weights(model, seed + 7), training.learning_rate * 0.9, rng)
+        return self._made(model, weights or initial_weights(model, seed + 7), training.learning_rate * 0.9, rng)
 
 
 class _Dying(BagModel):
@@ -129,7 +133,7 @@ class Dying(Steady):
     """Is killed in the middle of the first epoch, unless CROSSCHECK_TEST_LIVE is set."""
 
     name = "tests.fakes:Dying"
-    built = _Dying
+    model = _Dying
 
 
 class _Worse(BagModel):
@@ -142,7 +146,7 @@ class Regressing(Steady):
     """Works, until CROSSCHECK_TEST_WORSE is set: then it says the opposite."""
 
     name = "tests.fakes:Regressing"
-    built = _Worse
+    model = _Worse
 
 
 class _Raising(BagModel):
@@ -154,7 +158,7 @@ class Raising(Steady):
     """Raises what a framework would."""
 
     name = "tests.fakes:Raising"
-    built = _Raising
+    model = _Raising
 
 
 class _Hanging(BagModel):
@@ -167,7 +171,7 @@ class Hanging(Steady):
     """Says nothing any more."""
 
     name = "tests.fakes:Hanging"
-    built = _Hanging
+    model = _Hanging
 
 
 class _Slow(BagModel):
@@ -180,7 +184,7 @@ class Slow(Steady):
     """Takes its time, so that a test can interrupt it."""
 
     name = "tests.fakes:Slow"
-    built = _Slow
+    model = _Slow
 
 
 class _Wide(BagModel):
@@ -192,7 +196,7 @@ class Wide(Steady):
     """Predicts a column instead of a vector."""
 
     name = "tests.fakes:Wide"
-    built = _Wide
+    model = _Wide
 
 
 class _Unsure(BagModel):
@@ -204,7 +208,7 @@ class Unsure(Steady):
     """Predicts NaN."""
 
     name = "tests.fakes:Unsure"
-    built = _Unsure
+    model = _Unsure
 
 
 class _Biased(BagModel):
@@ -216,7 +220,7 @@ class Biased(Steady):
     """Predicts a little more than its weights say."""
 
     name = "tests.fakes:Biased"
-    built = _Biased
+    model = _Biased
 
 
 class Plain(Steady):
@@ -234,10 +238,20 @@ class Absent(Steady):
     requirement = "rnn-crosscheck[nobody]"
 
 
+class Unusable(Steady):
+    """Is installed, and can't be used."""
+
+    name = "tests.fakes:Unusable"
+
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        raise ImportError("libfake.so.1: cannot open shared object file")
+
+
 class Unfinished(Backend):
     """Leaves methods out."""
 
     name = "tests.fakes:Unfinished"
+    model = BagModel
     distributions = ()
     requirement = "nothing"
     capabilities = frozenset({"native"})
@@ -283,7 +297,7 @@ class Stuck(Steady):
     """Never comes back from a step."""
 
     name = "tests.fakes:Stuck"
-    built = _Stuck
+    model = _Stuck
 
 
 class _Sleepy(BagModel):
@@ -296,7 +310,7 @@ class Sleepy(Steady):
     """Takes ten milliseconds more than it needs for a step."""
 
     name = "tests.fakes:Sleepy"
-    built = _Sleepy
+    model = _Sleepy
 
 
 class Stopped(Steady):

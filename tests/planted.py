@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from backends import pytorch
 from backends.pytorch import PyTorch
 from harness import parity
+from harness.adam import Adam
 from harness.backend import EpochStats, Forward, Model
 from harness.batches import Batches
 from harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec, switched
@@ -35,15 +36,15 @@ class _Model(pytorch._PyTorchModel):
     swap: Callable[[Weights, ModelSpec, bool], Weights] | None = None
 
     def set_weights(self, weights: Weights) -> None:
-        super().set_weights(type(self).swap(weights, self._spec, True) if type(self).swap else weights)
+        super().set_weights(type(self).swap(weights, self.spec, True) if type(self).swap else weights)
 
     def get_weights(self) -> Weights:
         found = super().get_weights()
-        return type(self).swap(found, self._spec, False) if type(self).swap else found
+        return type(self).swap(found, self.spec, False) if type(self).swap else found
 
     def gradients(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Weights:
         found = super().gradients(tokens, labels)
-        return type(self).swap(found, self._spec, False) if type(self).swap else found
+        return type(self).swap(found, self.spec, False) if type(self).swap else found
 
 
 def _with_swap(swap: Callable[[Weights, ModelSpec, bool], Weights]) -> type[_Model]:
@@ -68,11 +69,11 @@ class _MissingForgetBias(_Model):
         super().__init__(*arguments)
         # In the second bias, which is zero and frozen, so that reading the weights back must hide it.
         with _no_grad():
-            self._recurrent.bias_hh_l0[self._spec.units : 2 * self._spec.units] = -1
+            self._recurrent.bias_hh_l0[self.spec.units : 2 * self.spec.units] = -1
 
     def get_weights(self) -> Weights:
         found = super().get_weights()
-        found["bias"][self._spec.units : 2 * self._spec.units] += 1
+        found["bias"][self.spec.units : 2 * self.spec.units] += 1
         return found
 
 
@@ -88,47 +89,48 @@ class _BiasesDoubled(_Model):
         return found
 
 
-class _Optimizer(pytorch._KerasAdam):
+class _Optimizer(Adam):
     """Adam with one thing wrong."""
 
-    fault = ""
+    def __init__(self, training: TrainingSpec, fault: str) -> None:
+        super().__init__(training, one_for_two=False)
+        self._fault = fault
 
-    def step(self, squares: Mapping[int, _Tensor]) -> None:
-        import torch
-
+    def step(self, gradients: Mapping[str, _Tensor], squares: Any = None) -> tuple[dict[str, _Tensor], _Tensor]:
         self._steps += 1
         spec, t = self._training, self._steps
         alpha = spec.learning_rate * np.sqrt(1 - spec.beta_2**t) / (1 - spec.beta_1**t)
-        if self.fault == "no correction":
+        if self._fault == "no correction":
             alpha = spec.learning_rate
-        if self.fault == "rate doubled":
+        if self._fault == "rate doubled":
             alpha *= 2
-        with torch.no_grad():
-            for parameter, m, v in zip(self._parameters, self._m, self._v, strict=True):
-                m.lerp_(parameter.grad, 1 - spec.beta_1)
-                v.lerp_(parameter.grad.square(), 1 - spec.beta_2)
-                root = (v + spec.epsilon).sqrt() if self.fault == "epsilon inside" else v.sqrt() + spec.epsilon
-                parameter.addcdiv_(m, root, value=-float(alpha))
+        found = {}
+        for name, gradient in gradients.items():
+            m, v = self._m.get(name, 0 * gradient), self._v.get(name, 0 * gradient)
+            m, v = m.lerp(gradient, 1 - spec.beta_1), v.lerp(gradient.square(), 1 - spec.beta_2)
+            root = (v + spec.epsilon).sqrt() if self._fault == "epsilon inside" else v.sqrt() + spec.epsilon
+            found[name] = float(alpha) * m / root
+            self._m, self._v = {**self._m, name: m}, {**self._v, name: v}
+        return found, None
 
 
 def _with_optimizer(fault: str) -> type[_Model]:
     class Faulty(_Model):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            optimizer = type("_Faulty", (_Optimizer,), {"fault": fault})
-            self._optimizer = optimizer(self._trainable, self._training)
+            self._adam = _Optimizer(self.training, fault)
 
     return Faulty
 
 
 class _SummedLoss(_Model):
-    def _mean_loss(self, logits: _Tensor, labels: _Tensor) -> _Tensor:
-        return super()._mean_loss(logits, labels) * len(labels)
+    def _loss(self, logits: _Tensor, labels: _Tensor) -> _Tensor:
+        return super()._loss(logits, labels) * len(labels)
 
 
 class _LabelsFlipped(_Model):
-    def _mean_loss(self, logits: _Tensor, labels: _Tensor) -> _Tensor:
-        return super()._mean_loss(logits, 1 - labels)
+    def _loss(self, logits: _Tensor, labels: _Tensor) -> _Tensor:
+        return super()._loss(logits, 1 - labels)
 
 
 def _with_tokens(change: Callable[[_Tensor], _Tensor]) -> type[_Model]:
@@ -147,8 +149,8 @@ def _after_padding(tokens: _Tensor) -> _Tensor:
 
 
 class _TanhForRelu(_Model):
-    def __init__(self, name: str, spec: ModelSpec, *arguments: Any) -> None:
-        super().__init__(name, spec.model_copy(update={"activation": "tanh"}), *arguments)
+    def __init__(self, backend: PyTorch, spec: ModelSpec, *arguments: Any) -> None:
+        super().__init__(backend, spec.model_copy(update={"activation": "tanh"}), *arguments)
 
 
 class _LastBatchDropped(_Model):
@@ -201,8 +203,8 @@ def _no_grad() -> Any:
 
 def _with_factors(**values: str) -> type[_Model]:
     class Faulty(_Model):
-        def __init__(self, name: str, spec: ModelSpec, training: TrainingSpec, *arguments: Any) -> None:
-            super().__init__(name, spec, switched(training, values), *arguments)
+        def __init__(self, backend: PyTorch, spec: ModelSpec, training: TrainingSpec, *arguments: Any) -> None:
+            super().__init__(backend, spec, switched(training, values), *arguments)
 
     return Faulty
 
@@ -242,7 +244,7 @@ class Planted(PyTorch):
     def create(
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
-        return FAULTS[self.fault](self.name, model, training, weights, seed, device, False)
+        return FAULTS[self.fault](self, model, training, weights, seed)
 
 
 class _Examples:

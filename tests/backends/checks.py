@@ -272,7 +272,7 @@ def orders(backend: Backend) -> NDArray[np.int64]:
         model._net.run_eagerly = True
         owner, method, tokens_of = model._net, "train_step", lambda data: data[0]
     else:
-        owner, method, tokens_of = model, "_step", lambda tokens, labels: tokens
+        owner, method, tokens_of = model, "update", lambda tokens, labels: tokens
     original = getattr(owner, method)
 
     def watched(*data: Any) -> Any:

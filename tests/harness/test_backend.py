@@ -5,14 +5,31 @@ import sys
 import pytest
 
 from harness import backend
-from harness.backend import Registered, check_contract, find, missing_distributions, registered, versions
+from harness.backend import (
+    InferenceModel,
+    Registered,
+    check_contract,
+    find,
+    missing_distributions,
+    registered,
+    versions,
+)
 from harness.errors import ContractError, UsageError
 from harness.protocol import TrainingSpec
 from tests import fakes
 
 
+class Predicting(InferenceModel, fakes.BagModel):
+    pass
+
+
+class OtherStep(fakes.BagModel):
+    def train_step(self, batch: object) -> float:  # type: ignore[override]
+        return 0.0
+
+
 def test_the_built_in_backends_are_registered_and_hold_the_contract() -> None:
-    assert {"keras-tensorflow", "pytorch"} <= set(registered())
+    assert set(registered()) >= {"jax", "keras-jax", "keras-tensorflow", "keras-torch", "onnxruntime", "pytorch"}
     for name, entry in registered().items():
         assert entry.load().name == name
 
@@ -20,11 +37,11 @@ def test_the_built_in_backends_are_registered_and_hold_the_contract() -> None:
 def test_looking_a_backend_up_imports_no_framework() -> None:
     for entry in registered().values():
         versions(entry.load())
-    assert not {"tensorflow", "keras", "torch"} & set(sys.modules)
+    assert not {"tensorflow", "keras", "torch", "jax", "optax", "onnx", "onnxruntime"} & set(sys.modules)
 
 
 def test_an_unknown_backend_lists_the_valid_ones() -> None:
-    valid = "keras-tensorflow, pytorch, reference, or module:Class"
+    valid = "jax, keras-jax, keras-tensorflow, keras-torch, onnxruntime, pytorch, reference, or module:Class"
     with pytest.raises(UsageError, match=rf"Unknown backend 'torch'; .*{valid}"):
         find("torch")
 
@@ -53,6 +70,36 @@ def test_what_breaks_the_contract_is_refused_in_one_line_with_both_sides(target:
     for part in [target, *parts]:
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sentence"),
+    [
+        (
+            {"capabilities": frozenset({"native", "flying"})},
+            "claims 'flying', which is no capability; there are native,",
+        ),
+        ({"capabilities": frozenset({"parity"})}, "claims none of native, matched and inference"),
+        ({"capabilities": frozenset({"native", "inference"})}, "claims 'inference' beside native"),
+        ({"capabilities": frozenset({"native", "factors"})}, "claims 'factors', which are switches of matched models"),
+        (
+            {"capabilities": frozenset({"matched", "parity"})},
+            "claims 'parity', but BagModel does not implement forward and gradients.",
+        ),
+        ({"model": InferenceModel}, "InferenceModel does not implement get_weights, layers, predict, set_weights."),
+        (
+            {"model": Predicting},
+            "claims matched and native, but Predicting is an InferenceModel, which trains nothing.",
+        ),
+        ({"model": dict}, "model must be a subclass of harness.backend.Model, got <class 'dict'>."),
+        ({"model": OtherStep}, "OtherStep.train_step takes (batch), the contract asks for (tokens, labels)."),
+    ],
+)
+def test_what_is_claimed_and_not_there_is_refused(attributes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        check_contract("claiming", type("Claiming", (fakes.Steady,), attributes))
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("Backend 'claiming': ")
 
 
 def test_undeclared_attributes_are_refused() -> None:

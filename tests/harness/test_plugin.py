@@ -121,8 +121,11 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--crosscheck-protocol", "fast"], r"Unknown protocol 'fast'.*imdb, imdb-clipped, quick"),
-        (["--crosscheck-backends", "torch"], r"Unknown backend 'torch'.*keras-tensorflow, pytorch"),
+        (["--crosscheck-protocol", "fast"], r"Unknown protocol 'fast'.*imdb, imdb-clipped, imdb-models, quick"),
+        (
+            ["--crosscheck-backends", "torch"],
+            r"Unknown backend 'torch'.*keras-tensorflow, keras-torch, onnxruntime, pytorch",
+        ),
         (["--crosscheck-models", "gpt"], r"Unknown model 'gpt'.*lstm, rnn"),
         (["--crosscheck-divisions", "naive"], r"Unknown division 'naive'.*matched, native"),
         (["--crosscheck-dataset", "mnist"], r"Unknown dataset 'mnist'.*reviews"),

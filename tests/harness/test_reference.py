@@ -21,12 +21,12 @@ from harness.batches import Batches
 from harness.errors import ContractError, CrosscheckError
 from harness.protocol import Factors, ModelSpec, TrainingSpec
 from harness.reference import Reference, ReferenceModel
-from harness.weights import PARAMETERS, Weights, canonical_shapes, count_parameters, initial_weights
+from harness.weights import GATES, PARAMETERS, Weights, canonical_shapes, count_parameters, initial_weights
 
 Array = NDArray[np.float64]
 
 VOCABULARY, LENGTH, UNITS, EMBEDDING, BATCH = 12, 6, 3, 4, 5
-CELLS = ("relu", "tanh", "lstm")
+CELLS = ("relu", "tanh", "lstm", "gru")
 
 each_cell = pytest.mark.parametrize("cell", CELLS)
 
@@ -39,8 +39,8 @@ def spec_of(cell: str, **sizes: int) -> ModelSpec:
         "embedding": EMBEDDING,
         **sizes,
     }
-    if cell == "lstm":
-        return ModelSpec(name="lstm", cell="lstm", **given)
+    if cell == "lstm" or cell == "gru":
+        return ModelSpec(name=cell, cell=cell, **given)
     return ModelSpec(name="rnn", cell="rnn", activation=cell, **given)  # type: ignore[arg-type]  # relu or tanh
 
 
@@ -95,7 +95,20 @@ def naive(model: ReferenceModel, tokens: NDArray[np.int32]) -> tuple[Array, Arra
                 inputs = sum(x[k] * w["kernel"][k, j] for k in range(spec.embedding))
                 return float(inputs + sum(h[k] * w["recurrent_kernel"][k, j] for k in range(spec.units)) + w["bias"][j])
 
-            if spec.cell == "lstm":
+            if spec.cell == "gru":
+
+                def share(gate: int, u: int, of: str, x: Array = x, h: list[float] = h) -> float:
+                    values, name, place = (x, "kernel", 0) if of == "inputs" else (h, "recurrent_kernel", 1)
+                    j = gate * spec.units + u
+                    return float(sum(values[k] * w[name][k, j] for k in range(len(values))) + w["bias"][place, j])
+
+                z, r = (
+                    [logistic(share(gate, u, "inputs") + share(gate, u, "state")) for u in range(spec.units)]
+                    for gate in (0, 1)
+                )
+                new = [math.tanh(share(2, u, "inputs") + r[u] * share(2, u, "state")) for u in range(spec.units)]
+                h = [z[u] * h[u] + (1 - z[u]) * new[u] for u in range(spec.units)]
+            elif spec.cell == "lstm":
                 i, f, g, o = ([enters(gate * spec.units + u) for u in range(spec.units)] for gate in range(4))
                 c = [logistic(f[u]) * c[u] + logistic(i[u]) * math.tanh(g[u]) for u in range(spec.units)]
                 h = [logistic(o[u]) * math.tanh(c[u]) for u in range(spec.units)]
@@ -229,8 +242,9 @@ def by_autograd(spec: ModelSpec, weights: Weights) -> tuple[Array, float, dict[s
 
     tokens, labels = (torch.tensor(values) for values in frequent(spec))
     embedding = torch.nn.Embedding(spec.vocabulary, spec.embedding).double()
-    if spec.cell == "lstm":
-        recurrent = torch.nn.LSTM(spec.embedding, spec.units, batch_first=True).double()
+    if spec.cell != "rnn":
+        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[spec.cell]
+        recurrent = kind(spec.embedding, spec.units, batch_first=True).double()
     else:
         recurrent = torch.nn.RNN(spec.embedding, spec.units, nonlinearity=spec.activation, batch_first=True).double()
     dense = torch.nn.Linear(spec.units, 1).double()
@@ -243,15 +257,24 @@ def by_autograd(spec: ModelSpec, weights: Weights) -> tuple[Array, float, dict[s
         "dense_bias": dense.bias,
     }
     turned = {"kernel", "recurrent_kernel", "dense_kernel"}
+    # PyTorch has a GRU's reset gate before its update gate.
+    blocks = np.arange(spec.units * GATES[spec.cell]).reshape(-1, spec.units)
+    order = (blocks[[1, 0, 2]] if spec.cell == "gru" else blocks).ravel()
+    biases = weights["bias"][:, order] if spec.cell == "gru" else (weights["bias"], np.zeros_like(weights["bias"]))
     with torch.no_grad():
-        recurrent.bias_hh_l0.zero_()
         for name, parameter in parameters.items():
-            parameter.copy_(torch.tensor(weights[name].T if name in turned else weights[name]))
+            given = biases[0] if name == "bias" else weights[name]
+            given = given[..., order] if name in ("kernel", "recurrent_kernel") else given
+            parameter.copy_(torch.tensor(given.T if name in turned else given))
+        recurrent.bias_hh_l0.copy_(torch.tensor(biases[1]))
     states, _ = recurrent(embedding(tokens))
     logits = dense(states[:, -1]).squeeze(-1)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.double())
     loss.backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in parameters.items()}
+    if spec.cell == "gru":
+        gradients["bias"] = np.stack([gradients["bias"], recurrent.bias_hh_l0.grad.numpy()])[:, order]
+        gradients |= {name: gradients[name][order] for name in ("kernel", "recurrent_kernel")}
     return (
         states.detach().numpy(),
         loss.item(),
@@ -344,7 +367,7 @@ def test_epsilon_after_is_a_smaller_epsilon_before(cell: str) -> None:
     unlike = model_of(cell, training=TrainingSpec(epsilon=1e-3))
     for t in (1, 2, 3):
         epsilon = 1e-3 * math.sqrt(1 - 0.999**t)
-        before.training = TrainingSpec(epsilon=epsilon)
+        before._adam._training = TrainingSpec(epsilon=epsilon)
         after.step64(*batch)
         before.step64(*batch)
         unlike.step64(*batch)
@@ -388,8 +411,10 @@ def test_duplicates_apart_are_squared_before_they_are_summed(clipnorm: float) ->
 def test_a_second_bias_doubles_the_move_of_the_bias_and_of_nothing_else(cell: str) -> None:
     batch = batch_of(7)
     two, one = moves(model_of(cell, biases="two"), batch), moves(model_of(cell), batch)
+    # A GRU has two in any case.
+    doubled = "" if cell == "gru" else "bias"
     for name in PARAMETERS:
-        np.testing.assert_allclose(two[name], one[name] * (2 if name == "bias" else 1), rtol=1e-10, atol=1e-15)
+        np.testing.assert_allclose(two[name], one[name] * (2 if name == doubled else 1), rtol=1e-10, atol=1e-15)
 
 
 def test_a_second_bias_has_its_share_of_the_norm() -> None:

@@ -7,17 +7,17 @@ from harness.errors import ContractError
 from harness.protocol import load_protocol
 from harness.weights import canonical_shapes, check_weights, count_parameters, initial_weights
 
-IMDB = load_protocol("imdb")
+IMDB = load_protocol("imdb-models")
 
 
-@pytest.mark.parametrize(("name", "count"), [("rnn", 160_801), ("lstm", 213_301)])
+@pytest.mark.parametrize(("name", "count"), [("rnn", 160_801), ("lstm", 213_301), ("gru", 200_301)])
 def test_imdb_models_have_the_known_number_of_parameters(name: str, count: int) -> None:
     model = IMDB.model(name)
     assert count_parameters(model) == count
     assert sum(values.size for values in initial_weights(model, 0).values()) == count
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_initial_weights_are_drawn_as_keras_does(name: str) -> None:
     model = IMDB.model(name)
     weights = initial_weights(model, 3)
@@ -36,6 +36,16 @@ def test_initial_weights_are_drawn_as_keras_does(name: str) -> None:
         expected[100:200] = 1  # the forget gate is the second of four
     np.testing.assert_array_equal(weights["bias"], expected)
     assert weights["dense_bias"] == 0
+
+
+def test_the_large_rnn_is_as_near_to_the_lstm_s_size_as_an_rnn_can_be() -> None:
+    lstm, rnn = IMDB.model("lstm"), IMDB.model("rnn_large")
+    gaps = [
+        abs(count_parameters(rnn.model_copy(update={"units": rnn.units + more})) - count_parameters(lstm))
+        for more in (-1, 0, 1)
+    ]
+    assert gaps[1] == min(gaps)
+    assert gaps[1] / count_parameters(lstm) < 0.0011
 
 
 def test_the_seed_decides() -> None:

@@ -293,3 +293,13 @@ def test_many_pairs_fold_away_and_more_stay_in_the_json(tmp_path: Path) -> None:
     source = render(more, find(more), {})
     assert "Every single pair, with oracle accuracy, error consistency and Yule's Q, is a row of `pairs.csv`" in source
     assert "### Across backends" not in source
+
+
+def test_a_backend_that_trains_nothing_is_marked_at_the_top(comparison: Comparison) -> None:
+    manifest = comparison.manifest.model_copy(
+        update={"backends": (*comparison.manifest.backends, "onnx"), "inference": ("onnx",)}
+    )
+    told = replace(comparison, manifest=manifest)
+    before, _, _ = render(told, find(told), {}).partition("## In short")
+    assert "**onnx** trains nothing: it predicts with the weights that others have trained" in before
+    assert "no training step to be timed" in before

@@ -38,6 +38,7 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "seeds": ("N or A,B", "", "a count or a list of seeds (the protocol's)"),
     "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
     "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),
+    "conformance": ("NAME", "", "check a backend (a name, or module:Class) against the contract instead of comparing"),
     "output": ("DIR", "comparison", "folder for results and report"),
     "baseline": ("DIR", "", "folder of an earlier comparison; the report says what changed since"),
     "fail-if": (
@@ -81,16 +82,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="Override one value of the protocol by its dotted key, e.g. training.epochs=1 (repeatable).",
     )
+    group.addoption(
+        "--crosscheck-list",
+        action="store_true",
+        default=False,
+        help="List the backends, whether each can be used here, and what it can do.",
+    )
     parser.addini("crosscheck_set", type="linelist", help="overrides of the protocol, one KEY=VALUE a line")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Stand beside pytest-benchmark before that is configured, since it reads stored runs then."""
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """List the backends, or stand beside pytest-benchmark before that is configured: it reads stored runs then."""
+    if config.getoption("--crosscheck-list"):
+        from harness.listing import listing
+
+        print(listing())
+        return 0
     if config.getoption("--benchmark") and config.pluginmanager.hasplugin("benchmark"):
         from harness.toolchain import Toolchain
 
         config.pluginmanager.register(Toolchain(config), "crosscheck-toolchain")
+    return None
 
 
 @pytest.hookimpl(trylast=True)
@@ -109,6 +122,15 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--benchmark needs its own package `reports`, but found another at {reports.__file__}; run it from a "
             "folder that has none, or with `pytest` instead of `python -m pytest`."
         )
+    checked = config.getoption("--crosscheck-conformance") or str(config.getini("crosscheck_conformance"))
+    if checked:
+        from harness.conformance_session import ConformanceSession
+
+        try:
+            config.pluginmanager.register(ConformanceSession(config, checked), "crosscheck-conformance")
+        except CrosscheckError as error:
+            raise pytest.UsageError(str(error)) from None
+        return
     apart = Apart()
     config.add_cleanup(apart.close)
     try:

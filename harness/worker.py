@@ -7,7 +7,8 @@ parent goes away, standard input ends and so does the worker.
 Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``parity`` holds a backend's model against
 the reference, ``effects`` switches the factors one by one in the reference, ``transplant`` predicts with the trained
 weights of other backends, ``occlude`` predicts examples with tokens left out, ``time`` stays alive and measures what it
-is told to, ``probe`` tells the devices that a backend can use.
+is told to, ``conform`` stays alive and carries out the checks it is told to, ``probe`` tells the devices that a backend
+can use.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def main() -> int:
     sys.path.extend(entry for entry in request.get("sys_path", ()) if entry not in sys.path)
     try:
         backend = Registered(**request["backend"]).load()()
-        if request["mode"] == "time":
-            _time(request, backend, emit)
+        if request["mode"] in _LISTENING:
+            _LISTENING[request["mode"]](request, backend, emit)
         else:
             threading.Thread(target=_leave_with_parent, daemon=True).start()
             _MODES[request["mode"]](request, backend, emit)
@@ -659,6 +660,19 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
     return call, size, ns
 
 
+def _conform(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
+    """Carry out checks of the conformance suite, one after the other."""
+    from harness import conformance
+
+    trial = conformance.Trial(backend)
+    emit("ready")
+    for line in sys.stdin:
+        verdict = conformance.carry_out(trial, json.loads(line)["check"])
+        emit("checked", problem=verdict.problem, todo=verdict.todo, answer=verdict.answer)
+
+
+#: these read more requests from standard input, and end with it
+_LISTENING: Mapping[str, Callable[[Mapping[str, Any], Backend, Emit], None]] = {"time": _time, "conform": _conform}
 _MODES: Mapping[str, Callable[[Mapping[str, Any], Backend, Emit], None]] = {
     "train": _train,
     "parity": _parity,

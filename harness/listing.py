@@ -1,0 +1,77 @@
+"""What ``pytest --crosscheck-list`` shows: every registered backend, and whether it can be used here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tabulate import tabulate
+
+from harness.backend import Registered, registered
+from harness.errors import ContractError
+from harness.process import WorkerFailure, WorkerProcess
+from harness.runner import BackendInfo, address, look_up, worker_environment
+
+#: a framework that hasn't answered by then is broken, in seconds
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can be used here.
+
+    Attributes
+    ----------
+    status
+        ``available``, ``not installed``, or ``broken``: it is installed, but its framework or its class can't be used.
+    why
+        What is wrong and what to do, or the devices and versions of one that is available.
+    """
+
+    status: Literal["available", "not installed", "broken"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.why}" if self.status == "broken" else self.status
+
+
+def availability(backend: Registered) -> Availability:
+    """Look at a backend, and use its framework in a process of its own."""
+    try:
+        backend.load()
+    except ContractError as error:
+        return Availability("broken", str(error))
+    (info,) = look_up([backend.name])
+    if info.missing:
+        return Availability("not installed", f"pip install '{info.backend.requirement}'")
+    with tempfile.TemporaryDirectory() as logs:
+        worker = WorkerProcess(
+            {"mode": "probe", "backend": address(info), "threads": 1},
+            environment=worker_environment(info, 1, "cuda"),
+            log=Path(logs) / "probe.log",
+        )
+        try:
+            devices = [name for event in worker.events(_PATIENCE) for name in event.get("devices", ())]
+        except WorkerFailure as error:
+            return Availability("broken", error.failure.reason)
+    return Availability("available", "; ".join(part for part in (", ".join(devices), _versions(info)) if part))
+
+
+def _versions(info: BackendInfo) -> str:
+    return ", ".join(f"{name} {version}" for name, version in info.versions.items() if name not in ("numpy", "source"))
+
+
+def listing(backends: Iterable[Registered] | None = None) -> str:
+    """Give the table: name, availability, capabilities, and what there is to know or to do."""
+    rows = []
+    for backend in sorted(registered().values() if backends is None else backends, key=lambda found: found.name):
+        found = availability(backend)
+        try:
+            claimed = ", ".join(sorted(backend.load().capabilities))
+        except ContractError:
+            claimed = ""
+        rows.append((backend.name, found.status, claimed, found.why))
+    return tabulate(rows, headers=("backend", "availability", "capabilities", "devices and versions, or what to do"))

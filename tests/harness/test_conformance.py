@@ -1,0 +1,122 @@
+"""The suite that tells whether a backend is right: a good one passes, a bad one fails the check that it is bad at."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.backend import Backend, check_contract
+from harness.conformance import CHECKS, Trial, carry_out, checks_of
+from tests import conforming, importing
+
+ROOT = Path(__file__).parents[2]
+
+#: bad backends by the check that each breaks, which is what their docstrings say
+BAD = {
+    inspect.getdoc(value): value
+    for module in (conforming, importing)
+    for value in vars(module).values()
+    if inspect.isclass(value) and issubclass(value, Backend) and (inspect.getdoc(value) or "").startswith("check_")
+}
+
+
+def failed(backend: type[Backend], place: str = "shared") -> dict[str, str]:
+    """What goes wrong of the checks that may share a process."""
+    trial = Trial(backend())
+    found = {check.name: carry_out(trial, check.name) for check in checks_of(backend) if check.place == place}
+    return {name: verdict.problem or verdict.todo for name, verdict in found.items() if verdict.problem or verdict.todo}
+
+
+def run(backend: str, *options: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--benchmark", "--crosscheck-conformance", backend, *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "150", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+    )
+
+
+def test_there_is_a_bad_backend_for_every_check() -> None:
+    assert set(BAD) == set(CHECKS)
+
+
+@pytest.mark.parametrize("backend", [conforming.Good, conforming.Predicts], ids=lambda backend: backend.__name__)
+def test_a_good_backend_passes(backend: type[Backend]) -> None:
+    check_contract("good", backend)
+    assert failed(backend) == {}
+
+
+@pytest.mark.parametrize("check", sorted(name for name, found in CHECKS.items() if found.place == "shared"))
+def test_a_bad_backend_fails_the_check_that_it_is_bad_at_and_no_other(check: str) -> None:
+    found = failed(BAD[check])
+    assert set(found) == {check}, found
+    # A sentence for people: what was expected, or what came instead.
+    assert len(found[check]) > 20
+    assert "Traceback" not in found[check]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", sorted(name for name, found in CHECKS.items() if found.place != "shared"))
+def test_a_bad_backend_fails_the_check_in_processes_of_its_own(check: str) -> None:
+    backend = BAD[check]
+    result = run(f"{backend.__module__}:{backend.__name__}", "-q")
+    assert result.returncode == 1, result.stdout
+    assert re.findall(r"^FAILED .*:(check_\w+)", result.stdout, re.MULTILINE) == [check]
+
+
+@pytest.mark.slow
+def test_the_command_runs_one_test_a_check_and_counts_them() -> None:
+    result = run("tests.conforming:Good", "-v")
+    assert result.returncode == 0, result.stdout
+    applying = checks_of(conforming.Good)
+    assert result.stdout.count("PASSED") == len(applying)
+    for check in applying:
+        assert f"test_conforms[tests.conforming:Good:{check.name}]" in result.stdout
+    claimed = "factors, matched, native, parity"
+    assert f"{len(applying)} of {len(applying)} checks hold (it claims {claimed})." in result.stdout
+
+
+@pytest.mark.slow
+def test_checks_can_be_chosen_and_a_failure_says_what_is_asked() -> None:
+    result = run("tests.conforming:MixesChunks", "-k", "reference_s or batch_of_one")
+    assert result.returncode == 1
+    assert "Given weights mean what they mean in the reference" in result.stdout
+    assert "predict: expected at most 1e-05 from the reference, got " in result.stdout
+    assert "Mend next: check_predictions_are_the_reference_s." in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("backend", "sentence"),
+    [
+        ("torch-lighting", "Unknown backend 'torch-lighting'; the valid ones are: "),
+        ("tests.conforming:Missing", "can't be imported: AttributeError: "),
+        ("reference,pytorch", "looks at one backend at a time, got reference,pytorch."),
+        ("tests.fakes:Absent", "is not installed: pip install "),
+    ],
+)
+def test_what_can_not_be_checked_is_one_sentence(backend: str, sentence: str) -> None:
+    result = run(backend)
+    assert result.returncode == 4
+    assert (result.stdout + result.stderr).count(sentence) == 1
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name", ["keras-tensorflow", "keras-jax", "keras-torch", "pytorch", "jax", "onnxruntime", "reference"]
+)
+def test_the_backends_that_come_with_it_conform(name: str) -> None:
+    result = run(name, "-q")
+    if "is not installed" in result.stderr:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 0, result.stdout[-6000:]

@@ -1,6 +1,6 @@
 """The train step of every backend, default and tuned, beside each other: writes ``docs/comparisons/backends.md``.
 
-    python benchmarks/backends.py --data FOLDER
+    python benchmarks/train_steps.py --data FOLDER
 
 Measures every backend that trains and can be used here (`pytest --crosscheck-list`) at the sizes of full IMDB, in turn,
 as a comparison does, and copies the rows of the training step out of its report. Needs the folder with imdb.npz;
@@ -65,7 +65,7 @@ def page(comparison: Path) -> str:
         yield (
             f"Native models on full IMDB, batches of {protocol.training.batch_size}, length {protocol.data.length}, "
             f"{protocol.workers.threads} thread a worker where the setting doesn't say otherwise. Written by "
-            f"`python benchmarks/backends.py`, {escape(loaded.manifest.created)}."
+            f"`python benchmarks/train_steps.py`, {escape(loaded.manifest.created)}."
         )
         for failed, reason in loaded.timings.failures.items():
             yield f"- **{escape(failed)} was not timed**: {escape(reason)}"

@@ -4,11 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help benchmark test lint format clean
+.PHONY: help benchmark test conformance lint format clean
+
+BACKENDS := keras-tensorflow keras-jax keras-torch pytorch jax onnxruntime reference
 
 help:
 	@echo "make benchmark   compare the frameworks and write comparison/report.md (options: ARGS='...')"
 	@echo "make test        run the project's tests"
+	@echo "make conformance hold every backend against the contract"
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make format      format the code"
 
@@ -24,6 +27,11 @@ benchmark: $(READY)
 # A file stays on one process, since its tests share what a fixture has trained.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Minutes for what compiles every step of every model.
+conformance: $(READY)
+	for backend in $(BACKENDS); do \
+		$(BIN)/python -m pytest --benchmark --crosscheck-conformance $$backend -q || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -178,7 +178,7 @@ class PyTorch(Backend):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"native", "matched", "parity", "factors"})
     model: ClassVar[type[Model]] = _PyTorchModel
     #: torch.compile doesn't help, since it leaves recurrent layers as they are
-    tuned: ClassVar[str] = "Adam in one fused kernel; an LSTM or a GRU on all cores"
+    tuned: ClassVar[str] = "Adam in one fused kernel; an LSTM on all cores"
 
     def __init__(self) -> None:
         self.device, self.tune = "cpu", False
@@ -192,8 +192,8 @@ class PyTorch(Backend):
 
     @classmethod
     def tuned_threads(cls, model: ModelSpec, *, threads: int, cores: int) -> int:
-        """Give kernels that share their work out all cores; the steps of a simple RNN only get slower."""
-        return threads if model.cell == "rnn" else cores
+        """Give an LSTM, whose kernel shares its work out, all cores; what is a loop of steps gets no faster."""
+        return cores if model.cell == "lstm" else threads
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:

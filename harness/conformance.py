@@ -21,7 +21,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -152,6 +152,7 @@ class Trial:
 
     backend: Backend
     setting: Literal["default", "tuned"] = "default"
+    _lively: dict[Cell, Model] = field(default_factory=dict)
 
     @cached_property
     def ready(self) -> Backend:
@@ -182,6 +183,12 @@ class Trial:
         """Create a model with weights of ours."""
         weights = given_weights(cell, training, lively=lively)
         return self.ready.create(spec_of(cell), training, weights=weights, seed=0, device="cpu")
+
+    def lively(self, cell: Cell) -> Model:
+        """Give a model with lively weights that is only asked for predictions; the same one each time."""
+        if cell not in self._lively:
+            self._lively[cell] = self.given(cell, lively=True)
+        return self._lively[cell]
 
     def model(self, division: Division, cell: Cell, *, seed: int = 0) -> Model:
         """Create a model in a division."""
@@ -393,7 +400,7 @@ def check_predictions_are_the_reference_s(trial: Trial) -> None:
     tokens = Examples(40).tokens
     for cell in CELLS:
         expected = 1 / (1 + np.exp(-reference(cell, lively=True).logits64(tokens)))
-        near(trial.given(cell, lively=True).predict(tokens), expected, _PROBABILITY, f"{cell}: predict")
+        near(trial.lively(cell).predict(tokens), expected, _PROBABILITY, f"{cell}: predict")
 
 
 @check("given")
@@ -401,7 +408,7 @@ def check_a_batch_of_one(trial: Trial) -> None:
     """A single row is predicted as it is among others."""
     tokens = Examples(8).tokens
     for cell in CELLS:
-        model = trial.given(cell, lively=True)
+        model = trial.lively(cell)
         together = model.predict(tokens)
         alone = np.concatenate([np.atleast_1d(model.predict(tokens[row : row + 1])) for row in range(len(tokens))])
         near(alone, together.astype(np.float64), _PROBABILITY, f"{cell}: predict, a row at a time beside all at once")
@@ -413,7 +420,7 @@ def check_a_row_of_padding(trial: Trial) -> None:
     tokens = np.zeros((3, LENGTH), np.int32)
     for cell in CELLS:
         expected = 1 / (1 + np.exp(-reference(cell, lively=True).logits64(tokens)))
-        near(trial.given(cell, lively=True).predict(tokens), expected, _PROBABILITY, f"{cell}: predict, only padding")
+        near(trial.lively(cell).predict(tokens), expected, _PROBABILITY, f"{cell}: predict, only padding")
 
 
 @check("given")
@@ -422,7 +429,7 @@ def check_the_longest_row(trial: Trial) -> None:
     tokens = Examples(20, pads=0).tokens
     for cell in CELLS:
         expected = 1 / (1 + np.exp(-reference(cell, lively=True).logits64(tokens)))
-        near(trial.given(cell, lively=True).predict(tokens), expected, _PROBABILITY, f"{cell}: predict, no padding")
+        near(trial.lively(cell).predict(tokens), expected, _PROBABILITY, f"{cell}: predict, no padding")
 
 
 @check("parity")
@@ -430,7 +437,7 @@ def check_states_and_logits(trial: Trial) -> None:
     """`forward` gives the recurrent states (n, length, units) and logits (n,) of the reference."""
     tokens = Examples(9).tokens
     for cell in CELLS:
-        found, expected = trial.given(cell, lively=True).forward(tokens), reference(cell, lively=True).forward64(tokens)
+        found, expected = trial.lively(cell).forward(tokens), reference(cell, lively=True).forward64(tokens)
         hold(isinstance(found, Forward), f"{cell}: forward: expected a Forward, got {type(found).__name__}.")
         near(found.states, expected.states, 1e-5, f"{cell}: forward, states")
         near(found.logits, expected.logits, 1e-4, f"{cell}: forward, logits")
@@ -634,7 +641,7 @@ def check_runs_are_independent(trial: Trial) -> None:
         before = _run(trial, division, cell)
         for other in reversed(CELLS):
             if other != cell:
-                _run(trial, division, other, seed=3)
+                trial.model(division, other, seed=3).train_step(*Examples(SIZE).batch())
         hold(before == _run(trial, division, cell), f"{division} {cell}: other runs in between changed its bits.")
 
 

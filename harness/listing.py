@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from tabulate import tabulate
 
 from harness.backend import Registered, registered
 from harness.errors import ContractError
+from harness.machine import available_cores
 from harness.process import WorkerFailure, WorkerProcess
 from harness.runner import BackendInfo, address, look_up, worker_environment
 
@@ -67,8 +69,11 @@ def _versions(info: BackendInfo) -> str:
 def listing(backends: Iterable[Registered] | None = None) -> str:
     """Give the table: name, availability, capabilities, and what there is to know or to do."""
     rows = []
-    for backend in sorted(registered().values() if backends is None else backends, key=lambda found: found.name):
-        found = availability(backend)
+    listed = sorted(registered().values() if backends is None else backends, key=lambda found: found.name)
+    # Frameworks take seconds to start, each in a process of its own.
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
+        looked_at = list(pool.map(availability, listed))
+    for backend, found in zip(listed, looked_at, strict=True):
         try:
             claimed = ", ".join(sorted(backend.load().capabilities))
         except ContractError:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+# A pytest that runs inside of a test forgets what it has imported, and pyarrow takes pandas' types only once.
+import pandas  # noqa: F401
 import pytest
 
 pytest_plugins = ["pytester"]

@@ -113,7 +113,7 @@ def test_what_can_not_be_checked_is_one_sentence(backend: str, sentence: str) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 # The others compile for minutes: `make conformance`.
-@pytest.mark.parametrize("name", ["keras-torch", "pytorch", "onnxruntime", "reference"])
+@pytest.mark.parametrize("name", ["pytorch", "onnxruntime", "reference"])
 def test_the_backends_that_come_with_it_conform(name: str) -> None:
     result = run(name, "-q")
     if "is not installed" in result.stderr:

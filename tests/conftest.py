@@ -1,9 +1,9 @@
 """What all tests share."""
 
+import io
 from pathlib import Path
 
-# A pytest that runs inside of a test forgets what it has imported, and pyarrow takes pandas' types only once.
-import pandas  # noqa: F401
+import pandas as pd
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -23,6 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
     """Encode into a cache of this session, never into the user's."""
+    # A pytest that runs inside of a test forgets what it has imported. Were that pandas' part for Parquet, importing it
+    # again would fail, since pyarrow takes its types only once.
+    pd.DataFrame({"a": [1]}).to_parquet(io.BytesIO())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSCHECK_CACHE", str(tmp_path_factory.mktemp("cache")))
         # Processes started by the tests find `tests.fakes`.

@@ -527,8 +527,6 @@ class ComparisonSession:
         checks = self._plan_checks(self._dataset.fingerprint, self._settled)
         self._checks = {check.name: check for check in checks}
         self._apart.call(describe_dataset, self._dataset.path, self.protocol.data, self.folder)
-        # What it has read is not needed while the models are trained.
-        self._apart.close()
         write_json(
             self.folder / "manifest.json",
             Manifest(

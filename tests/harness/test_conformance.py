@@ -30,6 +30,7 @@ def failed(backend: type[Backend], place: str = "shared") -> dict[str, str]:
     """What goes wrong of the checks that may share a process."""
     trial = Trial(backend())
     found = {check.name: carry_out(trial, check.name) for check in checks_of(backend) if check.place == place}
+    conforming.KeepsEverything.kept.clear()
     return {name: verdict.problem or verdict.todo for name, verdict in found.items() if verdict.problem or verdict.todo}
 
 

@@ -263,7 +263,9 @@ def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> 
             axis.grid(axis="x", color=_PALE, lw=0.5)
             axis.set_axisbelow(True)
         axes[-1].set_xlabel("predictions that differ, % of the test examples")
-        present = [name for name in backends if name in {*dots["backend_a"], *dots["backend_b"]}]
+        # One that trains nothing has no pair of its own, and so no dot in its colour.
+        alone = set(dots.loc[dots["backend_a"] == dots["backend_b"], "backend_a"])
+        present = [name for name in backends if name in alone]
         names = [(_short(name), _look(name, backends)[0]) for name in present] + [("two backends", _INK)]
         for number, (name, colour) in enumerate(names):
             axes[0].annotate(

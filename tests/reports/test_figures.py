@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reports.build import draw
-from reports.figures import _spread
+from reports.figures import _spread, ladder
 from reports.findings import find
 from reports.load import load
 from tests.reports.folders import source_protocol, timing_results, write_comparison
@@ -60,3 +60,14 @@ def test_a_sweep_is_drawn_over_both_axes(tmp_path: Path) -> None:
     assert draw(swept, findings)["sweep"].startswith("<?xml")
     # The main table is about the protocol's own sizes alone.
     assert len(findings.timings) == len(find(comparison).timings)
+
+
+def test_the_ladder_names_the_backends_that_have_dots_of_their_own(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path))
+    found = find(comparison)
+    names = list(comparison.manifest.backends)
+    of_one = found.dots["backend_a"] == found.dots["backend_b"]
+    some = found.dots[~of_one | (found.dots["backend_a"] == names[0])]
+    assert {*some["backend_a"], *some["backend_b"]} == set(names)
+    drawn = ladder(some, found.rungs, names)
+    assert [name for name in names if f"<!-- {name} -->" in drawn] == names[:1]

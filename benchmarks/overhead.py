@@ -110,12 +110,16 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=60, help="of a start")
     parser.add_argument("--length", type=int, default=500)
+    parser.add_argument("--frameworks", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--models", nargs="+", choices=WANTED, default=list(WANTED))
     options = parser.parse_args()
     protocol = load_protocol("quick", [f"data.length={options.length}"])
     dataset = datasets.load(protocol.data.dataset)
-    for framework, name in BACKENDS.items():
+    for framework in options.frameworks:
+        name = BACKENDS[framework]
         (info,) = look_up([name])
-        for model, wanted in WANTED.items():
+        for model in options.models:
+            wanted = WANTED[model]
             found = [
                 one_start(protocol, info, framework, model, dataset, start, options.rounds)
                 for start in range(options.starts)
@@ -126,7 +130,7 @@ def main() -> None:
             print(
                 f"{name:17} {model:5} bare step {median(ms for _, ms in found):7.2f} ms; recorded / bare {middle:.4f} "
                 f"[{low:.4f}, {high:.4f}] over {options.starts} starts; wanted at most {wanted}: "
-                f"{'yes' if middle <= wanted else 'NO'}",
+                f"{'yes' if middle <= wanted else 'NO'} ({', '.join(f'{value:.3f}' for value, _ in found)})",
                 flush=True,
             )
 

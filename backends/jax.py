@@ -92,7 +92,7 @@ def _optimizer(training: TrainingSpec) -> Any:  # noqa: ANN401
 @cache
 def _compile(spec: ModelSpec, training: TrainingSpec, matched: bool) -> _Compiled:
     """Compile once for all models of a kind, since that takes longer than a thousand steps of a small one."""
-    factors, one_for_two = training.factors, spec.cell != "gru"
+    factors, one_for_two = training.factors, spec.biases == 1
 
     def loss_of(weights: Mapping[str, _Array], tokens: _Array, labels: _Array, added: _Array = 0.0) -> Any:  # noqa: ANN401
         """Mean loss and logits; `added` goes to the embedded tokens."""
@@ -142,15 +142,12 @@ def _run(
     weights: Mapping[str, _Array], tokens: _Array, *, spec: ModelSpec, added: _Array = 0.0
 ) -> tuple[_Array, _Array]:
     """Recurrent states (n, length, units) and logits (n,)."""
-    of_inputs, of_states = weights["bias"] if spec.cell == "gru" else (weights["bias"], 0.0)
-    embedded = weights["embedding"][tokens] + added
-    # The share of the inputs, for all steps at once; time comes first, since the scan goes along it.
-    inputs = jnp.swapaxes(embedded, 0, 1) @ weights["kernel"] + of_inputs
-    sigmoid = jax.nn.sigmoid
+    of_inputs, of_states = weights["bias"] if spec.biases == 2 else (weights["bias"], 0.0)
+    inputs = jnp.swapaxes(weights["embedding"][tokens] + added, 0, 1)  # time comes first
+    sigmoid, zeros = jax.nn.sigmoid, jnp.zeros((len(tokens), spec.units))
 
     def rnn(state: _Array, x: _Array) -> tuple[_Array, _Array]:
-        activate = jax.nn.relu if spec.activation == "relu" else jnp.tanh
-        state = activate(x + state @ weights["recurrent_kernel"])
+        state = {"relu": jax.nn.relu, "tanh": jnp.tanh}[spec.activation](x + state @ weights["recurrent_kernel"])
         return state, state
 
     def lstm(carry: tuple[_Array, _Array], x: _Array) -> tuple[tuple[_Array, _Array], _Array]:
@@ -167,9 +164,12 @@ def _run(
         state = z * state + (1 - z) * jnp.tanh(xh + r * hh)
         return state, state
 
-    zeros = jnp.zeros((len(tokens), spec.units))
     step, start = {"rnn": (rnn, zeros), "lstm": (lstm, (zeros, zeros)), "gru": (gru, zeros)}[spec.cell]
-    _, states = jax.lax.scan(step, start, inputs)
+    kernel, narrow = weights["kernel"], weights["kernel"].shape[1] <= spec.embedding
+    # The narrower is kept for all steps, as it has to stay in the cache: the share of the inputs, or the inputs.
+    if narrow:
+        inputs = inputs @ kernel + of_inputs
+    _, states = jax.lax.scan(lambda carry, x: step(carry, x if narrow else x @ kernel + of_inputs), start, inputs)
     return jnp.swapaxes(states, 0, 1), (states[-1] @ weights["dense_kernel"] + weights["dense_bias"])[:, 0]
 
 

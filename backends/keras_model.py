@@ -68,7 +68,7 @@ class KerasModel(SteppingModel):
         self._net = keras.Sequential([keras.Input((spec.length,), dtype="int32"), *self._layers])
         if weights is not None:
             self.set_weights(weights)
-            optimizer, self._loss = _matched_adam()(training, spec.cell != "gru"), _matched_loss(training)
+            optimizer, self._loss = _matched_adam()(training, spec.biases == 1), _matched_loss(training)
             optimizer.build(self._net.trainable_variables)
         else:
             optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clipnorm or None)

@@ -41,7 +41,7 @@ class _PyTorchModel(SteppingModel):
         self._gates = (gates[[1, 0, 2]] if spec.cell == "gru" else gates).ravel()
         if weights is not None:
             # Two trainable biases would move their sum at twice the rate; a GRU has two in every framework.
-            self._parameters["second bias"].requires_grad_(spec.cell == "gru" or training.factors.biases == "two")
+            self._parameters["second bias"].requires_grad_(spec.biases == 2 or training.factors.biases == "two")
             self.set_weights(weights)
         self._trained = {name: values for name, values in self._parameters.items() if values.requires_grad}
         self._tuned, self._steps, self._adam = backend.tune, 0, Adam(training, one_for_two=False)

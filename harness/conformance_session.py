@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ import pytest
 from harness.conformance import CHECKS, Check, Verdict, checks_of, to_be_written
 from harness.errors import UsageError
 from harness.process import WorkerFailure, WorkerProcess
-from harness.runner import BackendInfo, address, look_up, worker_environment
+from harness.runner import BackendInfo, address, look_in, look_up, worker_environment
 
 SUITE = Path(__file__).parent / "suite" / "test_conformance.py"
 
@@ -33,9 +32,7 @@ class ConformanceSession:
 
     def __init__(self, config: pytest.Config, name: str) -> None:
         self._config = config
-        # A local backend lies where the user stands; at the end, so that it shadows nothing.
-        if (here := str(config.invocation_params.dir)) not in sys.path:
-            sys.path.append(here)
+        look_in(config.invocation_params.dir)
         self.info = self._look_up(name)
         if self.info.unavailable:
             raise UsageError(f"{self.info.unavailable}.")

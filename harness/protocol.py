@@ -99,6 +99,11 @@ class ModelSpec(Architecture):
     vocabulary: Annotated[int, Field(ge=5)]
     length: Annotated[int, Field(ge=1)]
 
+    @property
+    def biases(self) -> int:
+        """How many biases of the recurrent layer can't be added up: two where the reset gate multiplies one of them."""
+        return 2 if self.cell == "gru" else 1
+
 
 class Factors(_Frozen):
     """Known differences between frameworks, each a switch of the matched division (docs/parity.md).

@@ -96,7 +96,7 @@ class ReferenceModel(Model):
         self.spec, self.training = spec, training
         self.weights: dict[str, Array] = {}
         self.set_weights(weights)
-        self._adam = Adam(training, one_for_two=spec.cell != "gru")
+        self._adam = Adam(training, one_for_two=spec.biases == 1)
 
     # --- float64 ------------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class ReferenceModel(Model):
         embedded = w["embedding"][in_time]
         # The share of the inputs, for all steps at once; each step adds that of the state before it.
         gates = embedded.reshape(length * n, self.spec.embedding) @ w["kernel"]
-        of_inputs, of_states = w["bias"] if self.spec.cell == "gru" else (w["bias"], 0.0)
+        of_inputs, of_states = w["bias"] if self.spec.biases == 2 else (w["bias"], 0.0)
         gates += of_inputs
         gates = gates.reshape(length, n, w["bias"].shape[-1])
         states = np.zeros((length + 1, n, self.spec.units))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import shlex
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -20,6 +19,7 @@ import pytest
 
 from harness import datasets
 from harness.apart import Apart
+from harness.backend import registered
 from harness.errors import ContractError, CrosscheckError, ResultsError, UsageError, unknown
 from harness.gates import Gate, parse_gates
 from harness.machine import machine
@@ -49,6 +49,7 @@ from harness.runner import (
     PlannedCheck,
     PlannedRun,
     choose_device,
+    look_in,
     look_up,
     number_of_jobs,
     plan,
@@ -206,9 +207,7 @@ class ComparisonSession:
         self.protocol = self._read_protocol()
         self._divisions = self._chosen_divisions()
         self._models = self._chosen_models()
-        # A local backend lies where the user stands; at the end, so that it shadows nothing.
-        if (here := str(config.invocation_params.dir)) not in sys.path:
-            sys.path.append(here)
+        look_in(config.invocation_params.dir)
         self._left_out: list[str] = []
         self.backends = self._chosen_backends()
         refuse_unknown_factors(self.protocol, self.backends, self._divisions)
@@ -295,8 +294,6 @@ class ComparisonSession:
         return tuple(dict.fromkeys(chosen)) or names
 
     def _chosen_backends(self) -> tuple[BackendInfo, ...]:
-        from harness.backend import registered
-
         if named := self._listed("backends"):
             return look_up(named)
         found: list[BackendInfo] = []

@@ -29,7 +29,7 @@ from harness.runner import BackendInfo, address, run_key, settings_of, threads_o
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000
-#: a round of shorter calls begins with one that isn't timed: the caches are another worker's, and it takes up to 12 %
+#: a round of shorter calls begins with one that isn't timed: the caches are another worker's, and it takes
 #: longer
 _LEAD_IN_NS = 100_000_000
 #: what the worker's clock may be ahead of the parent's, which sees the pipe as well
@@ -224,14 +224,13 @@ class Stopwatch:
     def _measure_once(self, point: Point) -> list[TimingRecord]:
         """Measure one operation in the live workers."""
         timing = self._protocol.timing
-        for lane in list(self._lanes):
+        for lane in self._lanes:
             lane.rounds, lane.calls = [], []
-            if can_be_timed(lane.info, point.operation):
-                with self._surviving(lane):
-                    self._prepare(lane, point)
+        for lane in self._lanes_of(point):
+            with self._surviving(lane):
+                self._prepare(lane, point)
         done, stopped, began = 0, "limit", time.monotonic()
-        while done < timing.max_rounds and any(can_be_timed(lane.info, point.operation) for lane in self._lanes):
-            lanes = [lane for lane in self._lanes if can_be_timed(lane.info, point.operation)]
+        while done < timing.max_rounds and (lanes := self._lanes_of(point)):
             orders = balanced_orders(len(lanes))
             for place in orders[done % len(orders)]:
                 lane = lanes[place]
@@ -249,6 +248,10 @@ class Stopwatch:
                     stopped = "time"
                     break
         return list(self._records(point, stopped))
+
+    def _lanes_of(self, point: Point) -> list[_Lane]:
+        """List the live workers that an operation can be timed in."""
+        return [lane for lane in self._lanes if can_be_timed(lane.info, point.operation)]
 
     def _prepare(self, lane: _Lane, point: Point) -> None:
         spec = self._spec(lane, point).model_dump(mode="json")

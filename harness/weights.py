@@ -38,7 +38,7 @@ def canonical_shapes(model: ModelSpec) -> dict[str, tuple[int, ...]]:
         "embedding": (model.vocabulary, embedding),
         "kernel": (embedding, wide),
         "recurrent_kernel": (units, wide),
-        "bias": (2, wide) if model.cell == "gru" else (wide,),
+        "bias": (2, wide) if model.biases == 2 else (wide,),
         "dense_kernel": (units, 1),
         "dense_bias": (1,),
     }

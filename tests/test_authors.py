@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.backend import Registered
 from harness.listing import Availability, availability, listing
+from tests.launching import python
 
 ROOT = Path(__file__).parents[1]
-
-
-def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "150", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
-    )
 
 
 # --- the documented example ---------------------------------------------------------------------------------

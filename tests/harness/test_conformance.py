@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from harness.backend import Backend, check_contract
 from harness.conformance import CHECKS, Trial, carry_out, checks_of
 from tests import conforming, importing
+from tests.launching import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,14 +34,7 @@ def failed(backend: type[Backend], place: str = "shared") -> dict[str, str]:
 
 
 def run(backend: str, *options: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "--benchmark", "--crosscheck-conformance", backend, *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "150", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
-    )
+    return python("-m", "pytest", "--benchmark", "--crosscheck-conformance", backend, *options, folder=folder)
 
 
 def test_there_is_a_bad_backend_for_every_check() -> None:

@@ -1,0 +1,17 @@
+"""Starts Python in a process of its own, as a user in some folder does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "150", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+    )

@@ -40,7 +40,11 @@ def answer(findings: Findings) -> list[str]:
     """Write the sentences, worst news first, as Markdown."""
     lost = _without_result(findings.runs)
     if findings.accuracy.empty:
-        return [*lost, "No run has a result, so nothing can be concluded."]
+        speed = _speed(findings)
+        about = " about accuracy and predictions" if speed else ""
+        # Who chose what isn't trained, `-k timing`, has lost nothing.
+        chosen = bool(speed) and (findings.runs["status"] == "not run").all()
+        return [*([] if chosen else lost), *speed, f"No run has a result, so nothing can be concluded{about}."]
     since = in_short(findings.since) if findings.since else []
     news = [*_backends(findings), *_models(findings), *_speed(findings), *_disagreement(findings)]
     why = _why(findings.why)

@@ -94,6 +94,13 @@ def test_no_run_at_all_still_gives_a_report(tmp_path: Path) -> None:
     assert list((folder / "figures").iterdir()) == []
 
 
+def test_a_report_of_times_alone_begins_with_them(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, seeds={"native": (), "matched": ()})
+    short = build(folder).report.read_text().split("## In short")[1].split("## ")[0].strip().splitlines()
+    assert short[0].startswith("- Speed, measured in turn, with 95 % intervals: for a training step, pytorch took")
+    assert short[1:] == ["- No run has a result, so nothing can be concluded about accuracy and predictions."]
+
+
 def test_runs_that_don_t_belong_together_leave_the_old_report_alone(folder: Path) -> None:
     build(folder)
     before = files(folder)

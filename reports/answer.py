@@ -40,11 +40,11 @@ def answer(findings: Findings) -> list[str]:
     """Write the sentences, worst news first, as Markdown."""
     lost = _without_result(findings.runs)
     if findings.accuracy.empty:
-        speed = _speed(findings)
-        about = " about accuracy and predictions" if speed else ""
-        # Who chose what isn't trained, `-k timing`, has lost nothing.
-        chosen = bool(speed) and (findings.runs["status"] == "not run").all()
-        return [*([] if chosen else lost), *speed, f"No run has a result, so nothing can be concluded{about}."]
+        found = [*_stages(findings.why), *_speed(findings)]
+        about = " about accuracy and predictions" if found else ""
+        # Who chose what isn't trained, `-k parity` or `-k timing`, has lost nothing.
+        chosen = bool(found) and (findings.runs["status"] == "not run").all()
+        return [*([] if chosen else lost), *found, f"No run has a result, so nothing can be concluded{about}."]
     since = in_short(findings.since) if findings.since else []
     news = [*_backends(findings), *_models(findings), *_speed(findings), *_disagreement(findings)]
     why = _why(findings.why)
@@ -312,6 +312,23 @@ def _why(why: Why) -> list[str]:
     if names:
         said += f" First of the known causes between native models: {listing(names[:_SPELLED_OUT])}."
     return [said]
+
+
+def _stages(why: Why) -> list[str]:
+    """Say of which pairs of matched models every stage is within its tolerance, and which stages aren't."""
+    held: list[str] = []
+    out: list[str] = []
+    for (a, b), rows in grouped(why.verdicts, "a", "b"):
+        of_pair = f" ({escape(str(a))} and {escape(str(b))})"
+        whole = [escape(row.model) for row in each(rows) if row.staged == 2 and not isinstance(row.stage, str)]
+        held += [listing(whole) + of_pair] if whole else []
+        out += [f"{escape(row.model)}{_because(row)}" for row in each(rows) if isinstance(row.stage, str)]
+    said = [f"**Out of tolerance**, the first stage of each: {'; '.join(dict.fromkeys(out))}."] if out else []
+    return said + (
+        [f"Every stage of both matched models, in the default setting, is within its tolerance: {'; '.join(held)}."]
+        if held
+        else []
+    )
 
 
 def _pair(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas

@@ -12,7 +12,7 @@ from harness.errors import ResultsError
 from reports.__main__ import main
 from reports.build import build, summary_tables
 from reports.load import load
-from tests.reports.folders import write_comparison
+from tests.reports.folders import write_comparison, write_stages
 
 
 @pytest.fixture
@@ -99,6 +99,18 @@ def test_a_report_of_times_alone_begins_with_them(tmp_path: Path) -> None:
     short = build(folder).report.read_text().split("## In short")[1].split("## ")[0].strip().splitlines()
     assert short[0].startswith("- Speed, measured in turn, with 95 % intervals: for a training step, pytorch took")
     assert short[1:] == ["- No run has a result, so nothing can be concluded about accuracy and predictions."]
+
+
+def test_a_report_of_stages_alone_begins_with_them(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, seeds={"native": (), "matched": ()}, timed=False)
+    write_stages(folder, wrong={("keras-tensorflow", "lstm"): {("update", "embedding"): 1.3e-2}})
+    short = build(folder).report.read_text().split("## In short")[1].split("## ")[0].strip().splitlines()
+    assert short == [
+        "- **Out of tolerance**, the first stage of each: lstm (first update: embedding in keras-tensorflow).",
+        "- Every stage of both matched models, in the default setting, is within its tolerance: rnn (keras-tensorflow "
+        "and pytorch).",
+        "- No run has a result, so nothing can be concluded about accuracy and predictions.",
+    ]
 
 
 def test_runs_that_don_t_belong_together_leave_the_old_report_alone(folder: Path) -> None:

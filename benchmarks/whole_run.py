@@ -1,11 +1,10 @@
 """What a whole run on full IMDB costs in the harness, beside the bare script of the same framework.
 
 The script in `benchmarks/plain/` and a comparison of one run (native, seed 0) work at the same time, each with one
-thread, twice. Both are left to the system's scheduler, as real runs are: Keras' `fit` of the LSTM on one thread took
-447 s instead of 347 when its process was held to one core. The script asks for determinism where the harness does: in
-PyTorch, since one thread of TensorFlow has it without asking. Prints seconds from a framework that is ready to the
-last prediction, start-up apart, and their ratio. Wanted: at most 1.03. Needs two cores and the folder with imdb.npz;
-two or three minutes a round for the RNN, six for the LSTM.
+thread, twice. Both are left to the system's scheduler, as real runs are. The script asks for determinism where the
+harness does: in PyTorch, since one thread of TensorFlow has it without asking. Prints seconds from a framework that is
+ready to the last prediction, start-up apart, and their ratio. Wanted: at most 1.03. Needs two cores and the folder
+with imdb.npz; two or three minutes a round for the RNN, six for the LSTM.
 """
 
 from __future__ import annotations

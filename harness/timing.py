@@ -29,8 +29,7 @@ from harness.runner import BackendInfo, address, run_key, settings_of, threads_o
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000
-#: a round of shorter calls begins with one that isn't timed: the caches are another worker's, and it takes
-#: longer
+#: a round of shorter calls begins with one that isn't timed: the caches are another worker's
 _LEAD_IN_NS = 100_000_000
 #: what the worker's clock may be ahead of the parent's, which sees the pipe as well
 _AHEAD_NS = 5_000_000

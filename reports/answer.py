@@ -323,12 +323,14 @@ def _stages(why: Why) -> list[str]:
         whole = [escape(row.model) for row in each(rows) if row.staged == 2 and not isinstance(row.stage, str)]
         held += [listing(whole) + of_pair] if whole else []
         out += [f"{escape(row.model)}{_because(row)}" for row in each(rows) if isinstance(row.stage, str)]
-    said = [f"**Out of tolerance**, the first stage of each: {'; '.join(dict.fromkeys(out))}."] if out else []
-    return said + (
-        [f"Every stage of both matched models, in the default setting, is within its tolerance: {'; '.join(held)}."]
-        if held
-        else []
-    )
+    said = []
+    if out:
+        said.append(f"**Out of tolerance**, the first stage of each: {'; '.join(dict.fromkeys(out))}.")
+    if held:
+        said.append(
+            f"Every stage of both matched models, in the default setting, is within its tolerance: {'; '.join(held)}."
+        )
+    return said
 
 
 def _pair(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas

@@ -10,6 +10,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backends.jax import JAX
 from backends.keras_model import KerasModel
 from backends.pytorch import PyTorch
@@ -60,9 +63,15 @@ class KerasBackend(Backend):
     ) -> Model:
         check_device(self, device)
         self.device = device
-        created = KerasModel(self.name, model, training, weights=weights, seed=seed, tuned=self.tune, wait=self.wait)
+        created = KerasModel(
+            self.name, model, training, weights=weights, seed=seed, tuned=self.tune, feed=self.feed, wait=self.wait
+        )
         self._kernels[f"kernel {model.cell}"] = self.kernel(model, compiled=created.compiled)
         return created
+
+    def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
+        """Say what `fit` is called with."""
+        return {"x": tokens, "y": labels, "batch_size": batch_size, "shuffle": True}
 
     @abstractmethod
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
@@ -141,6 +150,13 @@ class KerasTensorFlow(KerasBackend):
             # TF32 has ten bits of mantissa: too few for parity.
             tf.config.experimental.enable_tensor_float_32_execution(False)
         return super().create(model, training, weights=weights, seed=seed, device=device)
+
+    def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
+        # With arrays `fit` would make a dataset that tunes itself. The thread that does so can miss that it is to end,
+        # and fit returns when it next wakes, up to a minute later (docs/findings.md). The rows are shuffled already.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return {"x": tf.data.Dataset.from_tensor_slices((tokens, labels)).batch(batch_size).with_options(options)}
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         # keras/src/backend/tensorflow/rnn.py

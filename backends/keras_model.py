@@ -6,7 +6,7 @@ the loss and the Adam of the matched division otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,6 +37,8 @@ class KerasModel(SteppingModel):
         As for `harness.backend.Backend.create`.
     tuned
         Whether Keras is to compile it whatever it would do by default.
+    feed
+        Makes of tokens, labels and the size of a batch what `fit` is to be called with.
     wait
         Returns when the device has finished.
     """
@@ -50,10 +52,11 @@ class KerasModel(SteppingModel):
         weights: Weights | None,
         seed: int,
         tuned: bool,
+        feed: Callable[[NDArray[np.int32], NDArray[np.float32], int], Mapping[str, _Untyped]],
         wait: Callable[[], None],
     ) -> None:
         super().__init__(backend, spec, training, matched=weights is not None)
-        layers, self._wait = keras.layers, wait
+        layers, self._feed, self._wait = keras.layers, feed, wait
         self._rng = np.random.default_rng(seed)
         self._gradients: Any = None
         keras.utils.set_random_seed(seed)
@@ -89,8 +92,8 @@ class KerasModel(SteppingModel):
         # instantiated functions, a third of a second an epoch.)
         order = self._rng.permutation(batches.examples)
         x, y = batches.arrays()
-        options = {"epochs": 1, "shuffle": True, "verbose": 0, "callbacks": [_progress(batches)]}
-        history = self._net.fit(x[order], y[order], batch_size=batches.batch_size, **options).history
+        fed = self._feed(x[order], y[order], batches.batch_size)
+        history = self._net.fit(**fed, epochs=1, verbose=0, callbacks=[_progress(batches)]).history
         self.wait()
         return EpochStats(float(history["loss"][0]), float(history["accuracy"][0]))
 

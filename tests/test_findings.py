@@ -46,6 +46,13 @@ def test_shuffle_repeats_its_order_once_seeded_on_tensorflow() -> None:
 
 
 @pytest.mark.slow
+def test_an_iterator_ends_late_where_its_dataset_tunes_itself() -> None:
+    output = run("tfdata_late_end.py", "tensorflow")
+    assert "autotuning off: 0 of 12 iterators" in output
+    assert "autotuning on: 0 of 12 iterators" not in output, CHANGED
+
+
+@pytest.mark.slow
 def test_repeated_tokens_on_tensorflow() -> None:
     output = run("keras_duplicates.py", "tensorflow")
     for updates in (1, 3):

@@ -141,6 +141,8 @@ def contract(backend: Backend) -> Arrays:
         found["device_error"] = str(error)
     found["environment"] = backend.environment()
     found["kernels"] = kernels(backend)
+    if backend.name == "keras-tensorflow":
+        found["tunes itself"] = backend.feed(*examples.batch(0), BATCH)["x"].options().autotune.enabled  # type: ignore[attr-defined]
     found["orders/first"], found["orders/second"] = orders(backend), orders(backend)
     return found
 

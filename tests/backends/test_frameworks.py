@@ -262,6 +262,10 @@ def test_pytorch_names_the_kernel_that_its_profiler_sees(ask: Ask) -> None:
         assert (answer["environment"][f"kernel {cell}"] == "oneDNN") == answer["kernels"][cell]
 
 
+def test_keras_on_tensorflow_is_fed_a_dataset_whose_end_it_needn_t_wait_for(ask: Ask) -> None:
+    assert ask("keras-tensorflow", "contract")["tunes itself"] is False
+
+
 # --- order and repeatability --------------------------------------------------------------------------------
 
 

@@ -13,30 +13,44 @@ import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from overhead import batches
 
 from harness import datasets
+from harness.machine import memory_variables
 from harness.protocol import load_protocol
 from harness.ratios import ratio
 from harness.timing import balanced_orders
 
-#: name -> options of the bare loop, whether on all cores
+
+class Candidate(NamedTuple):
+    """Options of the bare loop, whether it has all cores, and whether it keeps the memory that it frees."""
+
+    options: tuple[str, ...] = ()
+    everywhere: bool = False
+    keeps: bool = False
+
+
 CANDIDATES = {
     "keras": {
-        "plain": ([], False),
-        "deterministic": (["deterministic"], False),
-        "all cores": ([], True),
-        "XLA": (["xla"], False),
-        "XLA, all cores": (["xla"], True),
+        "plain": Candidate(),
+        "deterministic": Candidate(("deterministic",)),
+        "memory kept": Candidate(keeps=True),
+        "all cores": Candidate(everywhere=True),
+        "XLA": Candidate(("xla",)),
+        "XLA, memory kept": Candidate(("xla",), keeps=True),
+        "XLA, all cores, memory kept": Candidate(("xla",), everywhere=True, keeps=True),
     },
     "pytorch": {
-        "plain": ([], False),
-        "deterministic": (["deterministic"], False),
-        "all cores": ([], True),
-        "fused Adam": (["fused"], False),
-        "fused Adam, all cores": (["fused"], True),
-        "torch.compile": (["compile"], False),
+        "plain": Candidate(),
+        "deterministic": Candidate(("deterministic",)),
+        "memory kept": Candidate(keeps=True),
+        "all cores": Candidate(everywhere=True),
+        "fused Adam": Candidate(("fused",)),
+        "fused Adam, memory kept": Candidate(("fused",), keeps=True),
+        "fused Adam, all cores, memory kept": Candidate(("fused",), everywhere=True, keeps=True),
+        "torch.compile": Candidate(("compile",)),
     },
 }
 
@@ -44,11 +58,12 @@ CANDIDATES = {
 class Loop:
     """A process that makes steps when it is asked to."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(self, arguments: list[str], log: Path, *, keeps: bool) -> None:
         script = str(Path(__file__).parent / "plain" / "steps.py")
         with log.open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, script, *arguments],
+                env=os.environ | (memory_variables() if keeps else {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -75,26 +90,26 @@ def main() -> None:
     protocol = load_protocol("quick", [f"data.length={options.length}"])
     dataset = datasets.load(protocol.data.dataset)
     cores = sorted(os.sched_getaffinity(0))
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         data = str(batches(protocol, dataset, folder))
         for framework, candidates in CANDIDATES.items():
             for model in ("rnn", "lstm"):
                 loops = []
-                for place, (wanted, everywhere) in enumerate(candidates.values()):
-                    used = ",".join(map(str, cores if everywhere else cores[:1]))
-                    arguments = [framework, model, str(options.length), used, data, *wanted]
-                    loops.append(Loop(arguments, folder / f"{place}.log"))
+                for place, candidate in enumerate(candidates.values()):
+                    used = ",".join(map(str, cores if candidate.everywhere else cores[:1]))
+                    arguments = [framework, model, str(options.length), used, data, *candidate.options]
+                    loops.append(Loop(arguments, folder / f"{place}.log", keeps=candidate.keeps))
                 number = max(1, round(20e6 / loops[0].steps(3)))
                 taken: list[list[float]] = [[] for _ in loops]
                 orders = balanced_orders(len(loops))
                 for turn in range(options.rounds):
                     for place in orders[turn % len(orders)]:
                         taken[place].append(loops[place].steps(number))
-                for candidate, rounds in zip(candidates, taken, strict=True):
+                for name, rounds in zip(candidates, taken, strict=True):
                     value, low, high = ratio(rounds, taken[0])
                     print(
-                        f"{framework:8} {model:5} {candidate:22} {median(rounds) / 1e6:7.2f} ms, times plain's "
+                        f"{framework:8} {model:5} {name:34} {median(rounds) / 1e6:7.2f} ms, times plain's "
                         f"{value:.3f} [{low:.3f}, {high:.3f}]",
                         flush=True,
                     )

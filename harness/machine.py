@@ -39,3 +39,18 @@ def available_cores() -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # no such file, or "max" for no quota
         return cores
+
+
+def memory_variables() -> dict[str, str]:
+    """Variables with which a process keeps the memory that it frees, where its malloc is glibc's (mallopt(3)).
+
+    Otherwise large pieces go back to the system at once and come anew at the next step, page by page: for PyTorch's
+    LSTM more than a quarter of a training step (``benchmarks/tuning.py``). No arithmetic depends on it.
+    """
+    return {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+
+def memory_facts() -> dict[str, str]:
+    """Say of this process that it keeps the memory that it frees; nothing where it doesn't, or can't be told to."""
+    told = all(os.environ.get(name) == value for name, value in memory_variables().items())
+    return {"freed memory": "kept"} if told and platform.libc_ver()[0] == "glibc" else {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import os
 import queue
 import shutil
@@ -21,13 +22,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 from typing import Protocol as Interface
 
 from harness.backend import Backend, Registered, find, missing_distributions, versions
 from harness.errors import CrosscheckError, ResultsError, UsageError
-from harness.machine import available_cores
+from harness.machine import available_cores, memory_variables
 from harness.parity import FACTORS, arithmetic, native_in
 from harness.process import WorkerFailure, WorkerProcess, thread_variables
 from harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
@@ -44,6 +46,7 @@ from harness.results import (
     stored_key,
     write_run,
 )
+from harness.weights import canonical_shapes
 
 #: changes when workers come to compute something else from the same spec
 WORKER_VERSION = "1"
@@ -438,6 +441,22 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 
+def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Order runs for an executor: as planned, but of those of one division the largest recurrent layers first.
+
+    A long run that begins last keeps one core busy while the others have nothing left to do.
+    """
+
+    def part(run: PlannedRun) -> tuple[str, str, bool]:
+        return run.spec.division, run.spec.twin, bool(run.spec.variant)
+
+    def weights(run: PlannedRun) -> int:
+        shapes = canonical_shapes(run.spec.model)
+        return sum(math.prod(shapes[name]) for name in ("kernel", "recurrent_kernel"))
+
+    return [run for _, group in groupby(runs, part) for run in sorted(group, key=weights, reverse=True)]
+
+
 def number_of_jobs(protocol: Protocol, device: str) -> int:
     """Count the runs to train side by side: as the protocol says, or as many as the cores hold; one on a GPU."""
     if protocol.workers.jobs:
@@ -458,9 +477,10 @@ def threads_of(protocol: Protocol, info: BackendInfo, model: str, setting: Setti
     return info.backend.tuned_threads(protocol.model(model), threads=threads, cores=available_cores())
 
 
-def worker_environment(info: BackendInfo, threads: int, device: str) -> dict[str, str]:
+def worker_environment(info: BackendInfo, threads: int, device: str, *, keep_memory: bool = False) -> dict[str, str]:
     """Variables for a worker of this backend."""
-    return {**thread_variables(threads, device), **info.backend.worker_environment(threads)}
+    kept = memory_variables() if keep_memory else {}
+    return {**thread_variables(threads, device), **kept, **info.backend.worker_environment(threads)}
 
 
 def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -> Literal["cpu", "cuda"]:
@@ -641,7 +661,7 @@ class LocalExecutor:
                 raise WorkerFailure(Failure(reason="The comparison was stopped before this run began."))
             worker = WorkerProcess(
                 {**request, "backend": address(info), "dataset": str(self._dataset)},
-                environment=worker_environment(info, spec.threads, spec.device),
+                environment=worker_environment(info, spec.threads, spec.device, keep_memory=True),
                 log=self._folder / "logs" / f"{name}.log",
             )
             self._workers.add(worker)

@@ -215,9 +215,9 @@ class Stopwatch:
         }
         name = f"timing-{info.name.replace(':', '.')}-{self.model}"
         name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
-        worker = WorkerProcess(
-            request, environment=worker_environment(info, threads, self._device), log=self._logs / f"{name}.log"
-        )
+        # What a framework's users get by default hands freed memory back.
+        environment = worker_environment(info, threads, self._device, keep_memory=setting == "tuned")
+        worker = WorkerProcess(request, environment=environment, log=self._logs / f"{name}.log")
         return _Lane(info, setting, threads, worker, again)
 
     def _measure_once(self, point: Point) -> list[TimingRecord]:

@@ -38,6 +38,7 @@ from harness.batches import Batches, epoch_order  # noqa: E402
 from harness.datasets.dataset import Dataset  # noqa: E402
 from harness.datasets.selection import Block, Selection, apply  # noqa: E402
 from harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
+from harness.machine import memory_facts  # noqa: E402
 from harness.protocol import RunSpec  # noqa: E402
 from harness.reference import ReferenceModel  # noqa: E402
 from harness.results import (  # noqa: E402
@@ -188,7 +189,7 @@ def _train(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             total=time.perf_counter() - _STARTED,
         ),
         peak_memory_bytes=peak_memory(),
-        environment=dict(backend.environment()),
+        environment={**backend.environment(), **memory_facts()},
         trace=TraceFacts(steps=trace.steps, noise=scales) if trace else None,
         inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
         jobs=int(request["jobs"]),
@@ -615,7 +616,8 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
                 calls.append(clock() - begun)
             emit("round", calls=calls)
         else:
-            emit("facts", peak_memory_bytes=peak_memory(), environment=dict(backend.environment()))
+            facts = {**backend.environment(), **memory_facts()}
+            emit("facts", peak_memory_bytes=peak_memory(), environment=facts)
 
 
 def _pin(cores: Sequence[int]) -> None:

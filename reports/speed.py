@@ -298,16 +298,16 @@ def training(findings: Findings) -> str:
         number("side by side", "jobs", count),
         number("n", "runs", count),
     ]
-    return (
-        table(findings.training, columns)
-        + "\n\n"
-        + note(
-            "Means over n real runs. Epoch: training alone, with its standard deviation over epochs and runs. Start: "
-            "from the start of the process to a framework that is ready. Predict: the test examples, once. Peak: the "
-            "most memory of any of the runs. Side by side: the most runs that were trained at once; times of a run in "
-            "company hold for that company only."
-        )
+    said = (
+        "Means over n real runs. Epoch: training alone, with its standard deviation over epochs and runs. Start: "
+        "from the start of the process to a framework that is ready. Predict: the test examples, once. Peak: the "
+        "most memory of any of the runs. Side by side: the most runs that were trained at once; times of a run in "
+        "company hold for that company only."
     )
+    if (kept := findings.training["memory_kept"]).any():
+        who = "These runs" if kept.all() else "Some of these runs"
+        said += f" {who} kept the memory that they freed, as tuned settings do and default ones don't."
+    return table(findings.training, columns) + "\n\n" + note(said)
 
 
 def _encoding(comparison: Comparison) -> Iterator[str]:

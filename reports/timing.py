@@ -195,10 +195,11 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
 
     Traced runs are left out where others are there: they read loss and gradient norm after every update.
 
-    Columns: division, model, backend, runs, epoch_s, epoch_sd, first_step_s, start_s, predict_s, peak_bytes, jobs.
+    Columns: division, model, backend, runs, epoch_s, epoch_sd, first_step_s, start_s, predict_s, peak_bytes, jobs,
+    memory_kept (whether every run's process kept the memory that it freed).
     """
     columns = ["division", "model", "backend", "runs", "epoch_s", "epoch_sd", "first_step_s", "start_s", "predict_s",
-               "peak_bytes", "jobs"]  # fmt: skip
+               "peak_bytes", "jobs", "memory_kept"]  # fmt: skip
     rows = []
     for keys, group in grouped(comparison.ok, "division", "model", "backend"):
         results = [comparison.results[run_id] for run_id in group.index]
@@ -211,7 +212,8 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
         ]
         peaks = pd.Series([result.peak_memory_bytes for result in results], dtype=float)
         jobs = max(result.jobs for result in results)
-        rows.append((*keys, len(results), epochs.mean(), epochs.std(), *parts, peaks.max(), jobs))
+        kept = all(result.environment.get("freed memory") == "kept" for result in results)
+        rows.append((*keys, len(results), epochs.mean(), epochs.std(), *parts, peaks.max(), jobs, kept))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -1,6 +1,7 @@
 """Measuring in turn: real worker processes with backends that need no framework, some of them broken."""
 
 import os
+import platform
 import re
 from collections import Counter
 from itertools import pairwise
@@ -24,6 +25,7 @@ SMALL = (
     "timing.min_rounds=5",
     "timing.max_rounds=8",
 )
+GLIBC = platform.libc_ver()[0] == "glibc"
 STEP = Point("rnn", "train_step")
 ONE = Point("rnn", "predict_one")
 LARGER = Point("rnn", "train_step", batch_size=64)
@@ -92,6 +94,8 @@ def test_a_worker_knows_its_setting_and_threads_and_asks_for_no_determinism(meas
     assert tuned.environment["setup"] == "tuned, 2 threads, deterministic: False"
     assert (default.environment["variable"], tuned.environment["variable"]) == ("1", "2")
     assert (default.threads, tuned.threads) == (1, 2)
+    told = (default.environment.get("freed memory"), tuned.environment.get("freed memory"))
+    assert told == (None, "kept" if GLIBC else None)
 
 
 def test_building_the_first_call_and_later_ones_are_apart(measured: Measured) -> None:

@@ -81,6 +81,13 @@ def test_real_runs_give_epoch_times_and_the_highest_peak(comparison: Comparison)
     assert row["epoch_s"] == pytest.approx(3.025)
     assert (row["runs"], row["jobs"], row["peak_bytes"]) == (2, 2, 350e6)
     assert table.loc[("matched", "rnn", "pytorch"), "runs"] == 1
+    assert table["memory_kept"].all()
+
+    run_id = next(id for id in comparison.ok.index if "native-pytorch-rnn" in id)
+    result = comparison.results[run_id].model_copy(update={"environment": {}})
+    older = replace(comparison, results={**comparison.results, run_id: result})
+    kept = training_times(older).set_index(["division", "model", "backend"])["memory_kept"]
+    assert list(kept.index[~kept]) == [("native", "rnn", "pytorch")]
 
 
 def test_what_a_first_call_took_above_a_later_one_is_tracing(comparison: Comparison) -> None:

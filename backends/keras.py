@@ -93,8 +93,8 @@ class KerasTensorFlow(KerasBackend):
     requirement: ClassVar[str] = "rnn-crosscheck[keras]"
     capabilities: ClassVar[frozenset[Capability]] = KerasBackend.capabilities | {"factors"}
     below: ClassVar[str] = "tensorflow"
-    #: the while loop of a SimpleRNN becomes 3.6 times faster, that of an LSTM 1.3 times (benchmarks/tuning.py); all
-    #: cores without XLA make the LSTM 1.5 times faster while they are idle, which is no setting for a busy machine
+    #: the while loop of a SimpleRNN becomes 4 times faster, that of an LSTM 1.2 times (benchmarks/tuning.py); all
+    #: cores without XLA make the LSTM up to 1.5 times faster while they are idle: no setting for a busy machine
     tuned: ClassVar[str] = "compiled by XLA (jit_compile=True)"
 
     @classmethod

@@ -2,8 +2,9 @@
 
 The script in `benchmarks/plain/` and a comparison of one run (native, seed 0) work at the same time, each with one
 thread, twice. Both are left to the system's scheduler, as real runs are. The script asks for determinism where the
-harness does: in PyTorch, since one thread of TensorFlow has it without asking. Both keep the memory that they free,
-which a bare script by itself wouldn't. Prints seconds from a framework that is ready to the last prediction, start-up
+harness does: in PyTorch, since one thread of TensorFlow has it without asking. Both keep the memory that they free, and
+neither of Keras' waits for datasets that tune themselves (docs/findings.md); ``--as-it-is`` leaves the script its
+arrays. Prints seconds from a framework that is ready to the last prediction, start-up
 apart, and their ratio. Wanted: at most 1.03. Needs two cores and the folder with imdb.npz; two or three minutes a round
 for the RNN, six for the LSTM.
 """
@@ -24,6 +25,8 @@ from harness.machine import available_cores, memory_variables
 from harness.results import RunResult, read_record
 
 BACKENDS = {"pytorch": "pytorch_imdb.py", "keras-tensorflow": "keras_imdb.py"}
+#: what makes the script do as the harness does
+EQUAL = {"pytorch": ["--deterministic"], "keras-tensorflow": ["--no-autotune"]}
 
 
 def started(command: list[str], folder: str) -> subprocess.Popen[str]:
@@ -38,11 +41,11 @@ def started(command: list[str], folder: str) -> subprocess.Popen[str]:
     )
 
 
-def one_round(backend: str, model: str, data: Path) -> float:
+def one_round(backend: str, model: str, data: Path, more: list[str]) -> float:
     """Run both at once; returns the ratio of their seconds."""
     script = Path(__file__).parent / "plain" / BACKENDS[backend]
     options = ["--data", str(data.absolute()), "--threads", "1"]
-    options += ["--deterministic"] if backend == "pytorch" else []
+    options += more
     comparison = ["-q", "-p", "no:cacheprovider", "-k", "test_training", "--crosscheck-protocol", "imdb"]
     comparison += [
         f"--crosscheck-data={data.absolute()}",
@@ -83,6 +86,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CROSSCHECK_DATA"), help="folder with imdb.npz")
     parser.add_argument("--models", nargs="+", default=["rnn", "lstm"])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--as-it-is", action="store_true", help="let Keras' script give fit its arrays")
     options = parser.parse_args()
     if options.data is None:
         parser.error("give --data, or set CROSSCHECK_DATA")
@@ -90,7 +94,8 @@ def main() -> None:
         parser.error("two cores are needed")
     for model in options.models:
         for backend in options.backends:
-            ratios = [one_round(backend, model, Path(options.data)) for _ in range(2)]
+            more = [] if options.as_it_is and backend == "keras-tensorflow" else EQUAL[backend]
+            ratios = [one_round(backend, model, Path(options.data), more) for _ in range(2)]
             print(f"{backend} {model}: run / bare script {geometric_mean(ratios):.3f}", flush=True)
 
 

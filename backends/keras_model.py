@@ -87,9 +87,9 @@ class KerasModel(SteppingModel):
     def fit_epoch(self, batches: Batches) -> EpochStats:
         if self.matched:
             return super().fit_epoch(batches)
-        # Once TensorFlow is seeded, the shuffle inside fit starts over at every epoch and would repeat one order for
-        # ever; so it gets the rows in another order each time. (Seeding TensorFlow anew would throw away its
-        # instantiated functions, a third of a second an epoch.)
+        # The rows are put in another order for each epoch here: given a dataset, fit shuffles nothing, and given arrays
+        # it repeats one order for ever once TensorFlow is seeded (docs/findings.md). (Seeding TensorFlow anew would
+        # throw away its instantiated functions, a third of a second an epoch.)
         order = self._rng.permutation(batches.examples)
         x, y = batches.arrays()
         fed = self._feed(x[order], y[order], batches.batch_size)

@@ -3,10 +3,10 @@
 The script in `benchmarks/plain/` and a comparison of one run (native, seed 0) work at the same time, each with one
 thread, twice. Both are left to the system's scheduler, as real runs are. The script asks for determinism where the
 harness does: in PyTorch, since one thread of TensorFlow has it without asking. Both keep the memory that they free, and
-neither of Keras' waits for datasets that tune themselves (docs/findings.md); ``--as-it-is`` leaves the script its
-arrays. Prints seconds from a framework that is ready to the last prediction, start-up
-apart, and their ratio. Wanted: at most 1.03. Needs two cores and the folder with imdb.npz; two or three minutes a round
-for the RNN, six for the LSTM.
+neither of Keras' waits for datasets that tune themselves (docs/findings.md); ``--arrays`` leaves the script its
+arrays. Prints seconds from a framework that is ready to the last prediction, start-up apart, and their ratio. Wanted:
+at most 1.03. Needs two cores and the folder with imdb.npz; one or two minutes a round for the RNN, three to six for the
+LSTM.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CROSSCHECK_DATA"), help="folder with imdb.npz")
     parser.add_argument("--models", nargs="+", default=["rnn", "lstm"])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--as-it-is", action="store_true", help="let Keras' script give fit its arrays")
+    parser.add_argument("--arrays", action="store_true", help="let Keras' script work on its arrays")
     options = parser.parse_args()
     if options.data is None:
         parser.error("give --data, or set CROSSCHECK_DATA")
@@ -94,7 +94,7 @@ def main() -> None:
         parser.error("two cores are needed")
     for model in options.models:
         for backend in options.backends:
-            more = [] if options.as_it_is and backend == "keras-tensorflow" else EQUAL[backend]
+            more = [] if options.arrays and backend == "keras-tensorflow" else EQUAL[backend]
             ratios = [one_round(backend, model, Path(options.data), more) for _ in range(2)]
             print(f"{backend} {model}: run / bare script {geometric_mean(ratios):.3f}", flush=True)
 

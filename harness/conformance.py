@@ -11,7 +11,6 @@ which it is.
 from __future__ import annotations
 
 import ast
-import ctypes
 import gc
 import hashlib
 import inspect
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from harness.backend import Backend, EpochStats, Forward, Model, registered
 from harness.batches import Batches
 from harness.errors import ContractError, CrosscheckError
+from harness.machine import hand_back_memory
 from harness.protocol import Cell, DataSpec, Division, ModelSpec, RunSpec, TrainingSpec, switched
 from harness.reference import ReferenceModel, sigmoid
 from harness.weights import canonical_shapes, check_weights, initial_weights
@@ -846,9 +846,8 @@ def check_memory_is_released(trial: Trial) -> None:
         del trained
         gc.collect()
         hold(alive() is None, "a model that was trained and dropped is still alive; something holds it.")
-    if not Path("/proc/self/statm").exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+    if not Path("/proc/self/statm").exists() or not hand_back_memory():
         return  # not Linux, or not with glibc
-    libc = ctypes.CDLL(None)
     spec = spec_of("rnn", vocabulary=200_000)  # 6 MB of embedding
     weights = initial_weights(spec, 0)
     tokens = Examples(SIZE).tokens
@@ -859,7 +858,7 @@ def check_memory_is_released(trial: Trial) -> None:
         del model
         gc.collect()
         # Without it, what the allocator keeps for later comes and goes by several models' worth.
-        libc.malloc_trim(0)
+        hand_back_memory()
         seen.append(_resident())
     # The first ones bring in what is made once.
     grown = (seen[-1] - seen[3]) / 6

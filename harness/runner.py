@@ -441,20 +441,20 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 
-def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """Order runs for an executor: as planned, but of those of one division the largest recurrent layers first.
+def largest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Order runs for an executor: as planned, but of a division, its twins and its factors the largest models first.
 
     A long run that begins last keeps one core busy while the others have nothing left to do.
     """
 
-    def part(run: PlannedRun) -> tuple[str, str, bool]:
-        return run.spec.division, run.spec.twin, bool(run.spec.variant)
+    def part(run: PlannedRun) -> tuple[str, bool, bool]:
+        return run.spec.division, bool(run.spec.twin), bool(run.spec.variant)
 
-    def weights(run: PlannedRun) -> int:
+    def size(run: PlannedRun) -> int:
         shapes = canonical_shapes(run.spec.model)
         return sum(math.prod(shapes[name]) for name in ("kernel", "recurrent_kernel"))
 
-    return [run for _, group in groupby(runs, part) for run in sorted(group, key=weights, reverse=True)]
+    return [run for _, group in groupby(runs, part) for run in sorted(group, key=size, reverse=True)]
 
 
 def number_of_jobs(protocol: Protocol, device: str) -> int:

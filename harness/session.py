@@ -49,7 +49,7 @@ from harness.runner import (
     PlannedCheck,
     PlannedRun,
     choose_device,
-    longest_first,
+    largest_first,
     look_in,
     look_up,
     number_of_jobs,
@@ -637,7 +637,7 @@ class ComparisonSession:
         )
         # The stages first: they are quick, and what they find may spare the training.
         self._check_futures = {name: self._executor.submit_check(self._checks[name]) for name in self._selected_checks}
-        runs = longest_first(self._runs[run_id] for run_id in self._selected)
+        runs = largest_first(self._runs[run_id] for run_id in self._selected)
         self._futures = {run.run_id: self._executor.submit(run) for run in runs}
 
     def _watch(self, futures: Sequence[Future[Any]]) -> None:

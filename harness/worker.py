@@ -38,7 +38,7 @@ from harness.batches import Batches, epoch_order  # noqa: E402
 from harness.datasets.dataset import Dataset  # noqa: E402
 from harness.datasets.selection import Block, Selection, apply  # noqa: E402
 from harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
-from harness.machine import memory_facts  # noqa: E402
+from harness.machine import hand_back_memory, memory_facts  # noqa: E402
 from harness.protocol import RunSpec  # noqa: E402
 from harness.reference import ReferenceModel  # noqa: E402
 from harness.results import (  # noqa: E402
@@ -602,6 +602,7 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             # One model at a time, and its own peak: what was timed before is not this row's memory.
             call = None
             gc.collect()
+            hand_back_memory()
             forget_peak_memory()
             call, examples, ns = _prepare(command, backend, dataset)
             emit("built", ns=ns, examples=examples)

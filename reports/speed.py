@@ -126,6 +126,8 @@ def _ratio_interval(low: float, high: float, baseline: bool) -> str:
 def timings(findings: Findings) -> str:
     """Show what was measured in turn."""
     timed = findings.timings
+    kept = timed.loc[timed["memory_kept"], "setting"].unique()
+    memory = f"Workers in the setting {listing(list(kept))} keep the memory that they free. " if len(kept) else ""
     return (
         table(timed, _columns(baseline(findings)))
         + "\n\n"
@@ -134,7 +136,7 @@ def timings(findings: Findings) -> str:
             "backends and settings are alive and take turns: the trimmed mean of the ratios (a fifth of the rounds is "
             "left out at either end) with its interval over rounds and starts; then the same mean of the absolute "
             "times on this machine. A backend alone has its default setting, what its users get; nothing that is timed "
-            "asks for determinism, which the real runs do. Peak: the most memory of the worker. "
+            f"asks for determinism, which the real runs do. {memory}Peak: the most memory of the worker. "
             f"{_rounds(timed)}"
         )
     )
@@ -306,7 +308,7 @@ def training(findings: Findings) -> str:
     )
     if (kept := findings.training["memory_kept"]).any():
         who = "These runs" if kept.all() else "Some of these runs"
-        said += f" {who} kept the memory that they freed, as tuned settings do and default ones don't."
+        said += f" {who} kept the memory that they freed, so their steps may be shorter than those timed by default."
     return table(findings.training, columns) + "\n\n" + note(said)
 
 

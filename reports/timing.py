@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from harness.ratios import a_against_a, against_baseline, typical
-from harness.results import StageRecord, TimingRecord
+from harness.results import RunResult, StageRecord, TimingRecord
 from reports.frames import grouped
 from reports.load import Comparison
 
 _CELL = ("model", "operation", "division", "setting")
 
 _RATIOS = [*_CELL, "backend", "baseline", "ratio", "low", "high", "clear", "ms", "examples_per_s", "build_s", "trace_s",
-           "first_call_s", "peak_bytes", "rounds", "starts", "stopped", "threads"]  # fmt: skip
+           "first_call_s", "peak_bytes", "rounds", "starts", "stopped", "threads", "memory_kept"]  # fmt: skip
 
 #: calls of single examples that a percentile takes: ten of them beyond it would be better, one there must be
 _CALLS = {50: 2, 95: 20, 99: 100}
@@ -30,7 +30,7 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
 
     Columns: model, operation, division, setting, backend, baseline, ratio, low, high, clear, ms, examples_per_s,
     build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds (of all starts), starts,
-    stopped, threads.
+    stopped, threads, memory_kept (whether the worker kept the memory that it freed).
     """
     noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
@@ -58,9 +58,10 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
                 "starts": max(len(record.starts), 1),
                 "stopped": record.stopped,
                 "threads": record.threads,
+                "memory_kept": keeps_memory(record),
             }
         )
-    return pd.DataFrame(rows, columns=_RATIOS).astype({"baseline": bool, "clear": bool})
+    return pd.DataFrame(rows, columns=_RATIOS).astype({"baseline": bool, "clear": bool, "memory_kept": bool})
 
 
 def again(comparison: Comparison) -> pd.DataFrame:
@@ -212,9 +213,14 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
         ]
         peaks = pd.Series([result.peak_memory_bytes for result in results], dtype=float)
         jobs = max(result.jobs for result in results)
-        kept = all(result.environment.get("freed memory") == "kept" for result in results)
+        kept = all(keeps_memory(result) for result in results)
         rows.append((*keys, len(results), epochs.mean(), epochs.std(), *parts, peaks.max(), jobs, kept))
     return pd.DataFrame(rows, columns=columns)
+
+
+def keeps_memory(record: RunResult | TimingRecord) -> bool:
+    """Whether the process kept the memory that it freed, as far as it told."""
+    return record.environment.get("freed memory") == "kept"
 
 
 def own_sizes(comparison: Comparison) -> Iterator[TimingRecord]:

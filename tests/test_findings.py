@@ -48,8 +48,8 @@ def test_shuffle_repeats_its_order_once_seeded_on_tensorflow() -> None:
 @pytest.mark.slow
 def test_an_iterator_ends_late_where_its_dataset_tunes_itself() -> None:
     output = run("tfdata_late_end.py", "tensorflow")
-    assert "autotuning off: 0 of 12 iterators" in output
-    assert "autotuning on: 0 of 12 iterators" not in output, CHANGED
+    late = {name: int(number) for name, number in re.findall(r"autotuning (on|off): (\d+) of 12 iterators", output)}
+    assert late["off"] < late["on"], "this TensorFlow does otherwise than the one that the page was written from"
 
 
 @pytest.mark.slow

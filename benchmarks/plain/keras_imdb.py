@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves it to TensorFlow")
     parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--no-autotune", action="store_true", help="give fit datasets that don't tune themselves")
+    parser.add_argument("--no-autotune", action="store_true", help="with datasets that don't tune themselves")
     options = parser.parse_args()
 
     import tensorflow as tf
@@ -53,14 +53,14 @@ def main() -> None:
         still.autotune.enabled = False
         cut = len(x_train) * 4 // 5
         data = tf.data.Dataset.from_tensor_slices((x_train, y_train))
-        trained_on = data.take(cut).shuffle(cut).batch(32).with_options(still)
-        net.fit(
-            trained_on, validation_data=data.skip(cut).batch(32).with_options(still), epochs=options.epochs, verbose=0
-        )
+        train_set = data.take(cut).shuffle(cut).batch(32).with_options(still)
+        valid_set = data.skip(cut).batch(32).with_options(still)
+        net.fit(train_set, validation_data=valid_set, epochs=options.epochs, verbose=0)
+        x_test = tf.data.Dataset.from_tensor_slices(x_test).batch(512).with_options(still)
     else:
         net.fit(x_train, y_train, epochs=options.epochs, batch_size=32, validation_split=0.2, verbose=0)
     trained = time.perf_counter()
-    predicted = net.predict(x_test, batch_size=512, verbose=0)[:, 0]
+    predicted = net.predict(x_test, batch_size=None if options.no_autotune else 512, verbose=0)[:, 0]
     accuracy = ((predicted >= 0.5) == (y_test == 1)).mean()
     print(
         f"keras {options.model}: accuracy {accuracy:.4f}; ready {ready - BEGUN:.1f} s, train {trained - ready:.1f} s, "

@@ -284,7 +284,8 @@ def test_every_native_epoch_has_an_order_of_its_own_that_the_seed_decides(ask: A
 @each_backend
 def test_a_seed_repeats_to_the_bit_in_another_process_whatever_memory_that_keeps(ask: Ask, backend: str) -> None:
     one, two = ask(backend, "repeat", "3"), ask(backend, "repeat", "3", kept=True)
-    for key in (f"{division}/{cell}/{epoch}" for division in DIVISIONS for cell in CELLS for epoch in (1, 2)):
+    keys = [f"{division}/{cell}/{epoch}" for division in DIVISIONS for cell in CELLS for epoch in (1, 2)]
+    for key in (*keys, *(f"large/{cell}" for cell in CELLS)):
         np.testing.assert_array_equal(one[key], two[key], key)
 
 

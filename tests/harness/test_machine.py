@@ -25,22 +25,57 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def pages(variables: dict[str, str]) -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", STEPS], env=os.environ | variables, capture_output=True, text=True, check=True
-    )
+#: prints the bytes that a process hands back when it is asked to
+HANDED = """
+import os
+from pathlib import Path
+import numpy as np
+from harness.machine import hand_back_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+pieces = [np.ones(200_000) for _ in range(100)]
+del pieces
+kept = resident()
+assert hand_back_memory()
+print(kept - resident())
+"""
+
+on_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory"
+)
+
+
+def said(code: str, variables: dict[str, str]) -> int:
+    environment = untold() | variables
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory")
+def untold() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in {*memory_variables(), "LD_PRELOAD"}}
+
+
+@on_glibc
 def test_a_process_that_keeps_its_memory_is_handed_no_more() -> None:
-    assert pages(memory_variables()) < pages({}) / 10
+    assert said(STEPS, memory_variables()) < said(STEPS, {}) / 10
+
+
+@on_glibc
+def test_what_was_kept_is_handed_back_before_a_peak_starts_anew() -> None:
+    assert said(HANDED, memory_variables()) > 100 * 1.6e6 / 2
 
 
 def test_a_process_says_that_it_keeps_its_memory_if_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ({*os.environ} - {*untold()}) | {"LD_PRELOAD"}:
+        monkeypatch.delenv(name, raising=False)
     assert memory_facts() == {}
     for name, value in memory_variables().items():
         monkeypatch.setenv(name, value)
     assert memory_facts() == ({"freed memory": "kept"} if platform.libc_ver()[0] == "glibc" else {})
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so")
+    assert memory_facts() == {}
+    monkeypatch.delenv("LD_PRELOAD")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert memory_facts() == {}

@@ -94,7 +94,7 @@ class KerasTensorFlow(KerasBackend):
     capabilities: ClassVar[frozenset[Capability]] = KerasBackend.capabilities | {"factors"}
     below: ClassVar[str] = "tensorflow"
     #: the while loop of a SimpleRNN becomes 4 times faster, that of an LSTM 1.2 times (benchmarks/tuning.py); all
-    #: cores without XLA make the LSTM up to 1.5 times faster while they are idle: no setting for a busy machine
+    #: cores without XLA make the LSTM faster only while they are idle: no setting for a busy machine
     tuned: ClassVar[str] = "compiled by XLA (jit_compile=True)"
 
     @classmethod

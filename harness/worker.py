@@ -359,7 +359,8 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """Let the peak start anew from what is resident now, where the system can (Linux)."""
+    """Let the peak start anew from what is resident now, freed memory handed back, where the system can (Linux)."""
+    hand_back_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -602,7 +603,6 @@ def _time(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
             # One model at a time, and its own peak: what was timed before is not this row's memory.
             call = None
             gc.collect()
-            hand_back_memory()
             forget_peak_memory()
             call, examples, ns = _prepare(command, backend, dataset)
             emit("built", ns=ns, examples=examples)

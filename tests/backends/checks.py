@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -140,14 +140,11 @@ def contract(backend: Backend) -> Arrays:
     except CrosscheckError as error:
         found["device_error"] = str(error)
     found["environment"] = backend.environment()
-    found["kernels"] = kernels(backend)
-    if backend.name == "keras-tensorflow":
-        found["tunes itself"] = tunes_itself(backend)
     found["orders/first"], found["orders/second"] = orders(backend), orders(backend)
     return found
 
 
-def tunes_itself(backend: Backend) -> bool:
+def feed(backend: Backend) -> dict[str, Any]:
     """Whether the dataset that a native Keras model on TensorFlow hands to `fit` tunes itself."""
     model: Any = create(backend, "native", small("rnn"))
     fit, fed = model._net.fit, []
@@ -159,13 +156,11 @@ def tunes_itself(backend: Backend) -> bool:
     model._net.fit = watched
     model.fit_epoch(epoch(Examples(), 1, [], shuffle=False))
     (dataset,) = fed
-    return bool(dataset.options().autotune.enabled)
+    return {"tunes itself": bool(dataset.options().autotune.enabled)}
 
 
 def kernels(backend: Backend) -> dict[str, bool]:
-    """Whether PyTorch runs oneDNN's LSTM, seen by its profiler; nothing for the others."""
-    if backend.name != "pytorch":
-        return {}
+    """Whether PyTorch runs oneDNN's LSTM, seen by its profiler."""
     import torch
 
     found = {}
@@ -315,10 +310,15 @@ def main() -> None:
     imported_by_listing = [framework for framework in FRAMEWORKS if framework in sys.modules]
     seed = int(rest[0]) if rest else 0
     backend.setup(threads=1, seed=seed, setting="default", deterministic=True)
-    if what == "repeat":
-        found = repeat(backend, seed)
-    else:
-        found = {"contract": contract, "matched": matched, "factors": factors}[what](backend)
+    questions: Mapping[str, Callable[[Backend], Arrays]] = {
+        "contract": contract,
+        "matched": matched,
+        "factors": factors,
+        "repeat": lambda backend: repeat(backend, seed),
+        "kernels": kernels,
+        "feed": feed,
+    }
+    found = questions[what](backend)
     found["imported_by_listing"] = imported_by_listing
     found["imported"] = [framework for framework in FRAMEWORKS if framework in sys.modules]
     plain = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}

@@ -104,6 +104,13 @@ def test_building_the_first_call_and_later_ones_are_apart(measured: Measured) ->
         assert record.peak_memory_bytes > 10e6
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can start a peak anew")
+def test_memory_is_its_own_row_s_also_where_a_worker_keeps_what_it_frees(measured: Measured) -> None:
+    before, after = (measured[0][point][2:] for point in (LARGER, LONGER))  # 64 examples a step, then 32
+    for larger, smaller in zip(before, after, strict=True):
+        assert larger.peak_memory_bytes - smaller.peak_memory_bytes > 0.8 * 32 * 1.6e6
+
+
 def test_single_examples_keep_every_call(measured: Measured) -> None:
     for record in measured[0][ONE]:
         assert record.examples == 1

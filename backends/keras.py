@@ -23,7 +23,9 @@ from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights
 
 keras: Any = Late("keras")
+jax: Any = Late("jax")
 tf: Any = Late("tensorflow")
+torch: Any = Late("torch")
 
 
 class KerasBackend(Backend):
@@ -62,6 +64,8 @@ class KerasBackend(Backend):
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
         check_device(self, device)
+        if weights is not None:
+            self.compute_in_full()
         self.device = device
         created = KerasModel(
             self.name, model, training, weights=weights, seed=seed, tuned=self.tune, feed=self.feed, wait=self.wait
@@ -72,6 +76,10 @@ class KerasBackend(Backend):
     def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
         """Say what `fit` is called with."""
         return {"x": tokens, "y": labels, "batch_size": batch_size, "shuffle": True}
+
+    @abstractmethod
+    def compute_in_full(self) -> None:
+        """Keep a GPU from multiplying with the ten bits of mantissa of TF32, which are too few for parity."""
 
     @abstractmethod
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
@@ -143,13 +151,12 @@ class KerasTensorFlow(KerasBackend):
                 tf.config.set_visible_devices([], "GPU")
             except RuntimeError:
                 raise CrosscheckError(
-                    f"Backend {self.name!r} can't use the device 'cpu' in a process that has used the GPU; start a "
-                    "fresh one."
+                    f"Backend {self.name!r} can't use the CPU in a process that has used the GPU; start a fresh one."
                 ) from None
-        if weights is not None:
-            # TF32 has ten bits of mantissa: too few for parity.
-            tf.config.experimental.enable_tensor_float_32_execution(False)
         return super().create(model, training, weights=weights, seed=seed, device=device)
+
+    def compute_in_full(self) -> None:
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
     def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
         # With arrays `fit` would make a dataset that tunes itself. The thread that does so can miss that it is to end,
@@ -160,9 +167,8 @@ class KerasTensorFlow(KerasBackend):
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         # keras/src/backend/tensorflow/rnn.py
-        if self.device == "cuda" and model.cell != "rnn":
-            return "cuDNN"
-        return "while loop, XLA" if compiled else "while loop"
+        loop = "while loop, XLA" if compiled else "while loop"
+        return "cuDNN" if self.device == "cuda" and model.cell != "rnn" else loop
 
     def wait(self) -> None:
         if self.device == "cuda":
@@ -183,25 +189,38 @@ class KerasTensorFlow(KerasBackend):
         }
 
 
-class KerasJAX(KerasBackend):
+class _KerasOn(KerasBackend):
+    """Keras on a framework that has an adapter of its own, which knows what that needs of a process."""
+
+    by_default: ClassVar[bool] = False
+    plain: ClassVar[Backend]
+
+    @classmethod
+    def worker_environment(cls, threads: int) -> Mapping[str, str]:
+        return {**cls.plain.worker_environment(threads), **super().worker_environment(threads)}
+
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        self.plain.setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
+        super().setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
+
+    def devices(self) -> tuple[str, ...]:
+        return self.plain.devices()
+
+    def environment(self) -> dict[str, str]:
+        return {**self.plain.environment(), **super().environment()}
+
+
+class KerasJAX(_KerasOn):
     """Keras on JAX, which compiles every step."""
 
     name: ClassVar[str] = "keras-jax"
     distributions: ClassVar[tuple[str, ...]] = ("keras", "jax", "jaxlib")
     requirement: ClassVar[str] = "rnn-crosscheck[keras-jax]"
-    by_default: ClassVar[bool] = False
     below: ClassVar[str] = "jax"
+    plain: ClassVar[Backend] = JAX()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._plain = JAX()
-
-    @classmethod
-    def worker_environment(cls, threads: int) -> Mapping[str, str]:
-        return {**JAX.worker_environment(threads), **super().worker_environment(threads)}
-
-    def devices(self) -> tuple[str, ...]:
-        return self._plain.devices()
+    def compute_in_full(self) -> None:
+        jax.config.update("jax_default_matmul_precision", "highest")
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         return "lax.scan, XLA" if compiled else "lax.scan"
@@ -209,40 +228,22 @@ class KerasJAX(KerasBackend):
     def wait(self) -> None:
         """Nothing: `train_on_batch` and `fit` read the loss, which comes out of the same computation as the weights."""
 
-    def environment(self) -> dict[str, str]:
-        return {**self._plain.environment(), **super().environment()}
 
-
-class KerasTorch(KerasBackend):
+class KerasTorch(_KerasOn):
     """Keras on PyTorch, eager."""
 
     name: ClassVar[str] = "keras-torch"
     distributions: ClassVar[tuple[str, ...]] = ("keras", "torch")
     requirement: ClassVar[str] = "rnn-crosscheck[keras-torch]"
-    by_default: ClassVar[bool] = False
     below: ClassVar[str] = "torch"
+    plain: ClassVar[Backend] = PyTorch()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._plain = PyTorch()
-
-    @classmethod
-    def worker_environment(cls, threads: int) -> Mapping[str, str]:
-        return {**PyTorch.worker_environment(threads), **super().worker_environment(threads)}
-
-    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
-        self._plain.setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
-        super().setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
-
-    def devices(self) -> tuple[str, ...]:
-        return self._plain.devices()
+    def compute_in_full(self) -> None:
+        torch.backends.cudnn.allow_tf32 = False
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         # keras/src/backend/torch/rnn.py
         return "cuDNN" if self.device == "cuda" and model.cell != "rnn" else "loop in Python"
 
     def wait(self) -> None:
-        self._plain.wait(self.device)
-
-    def environment(self) -> dict[str, str]:
-        return {**self._plain.environment(), **super().environment()}
+        PyTorch.wait(self.device)

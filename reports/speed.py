@@ -88,7 +88,7 @@ def _in_turn(findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
         yield note(
             "What the machine did meanwhile: each round in times of the median of its worker's own rounds. What all "
             "lines do together cancels in the ratios. Dashed: tuned settings; dotted: the baseline's second worker; "
-            "upright: workers were started afresh."
+            "upright: workers were started afresh. Rounds beyond an edge are drawn at it."
         )
     yield folded(f"The first call: build, trace, compile ({len(timed)} rows)", first_calls(findings))
     if len(findings.single):

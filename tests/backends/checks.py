@@ -144,6 +144,25 @@ def contract(backend: Backend) -> Arrays:
     return found
 
 
+def precision(backend: Backend) -> dict[str, Any]:
+    """Whether a matched model's products have all bits of float32 on a GPU as well, in every framework imported."""
+    create(backend, "matched", small("lstm"))
+    found: dict[str, Any] = {}
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
+
+        found["tensorflow"] = not tf.config.experimental.tensor_float_32_execution_enabled()
+    if "torch" in sys.modules:
+        import torch
+
+        found["torch"] = not (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    if "jax" in sys.modules:
+        import jax
+
+        found["jax"] = jax.config.jax_default_matmul_precision == "highest"
+    return {"full": found}
+
+
 def feed(backend: Backend) -> dict[str, Any]:
     """Whether the dataset that a native Keras model on TensorFlow hands to `fit` tunes itself."""
     model: Any = create(backend, "native", small("rnn"))
@@ -317,6 +336,7 @@ def main() -> None:
         "repeat": lambda backend: repeat(backend, seed),
         "kernels": kernels,
         "feed": feed,
+        "precision": precision,
     }
     found = questions[what](backend)
     found["imported_by_listing"] = imported_by_listing

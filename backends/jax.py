@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.precision import multiply_in_full
 from harness import adam
 from harness.adapter import Late, SteppingModel, Update
 from harness.backend import Backend, Capability, Forward, Model, check_device
@@ -235,8 +236,7 @@ class JAX(Backend):
         check_device(self, device)
         self._device = device
         if weights is not None:
-            # A GPU multiplies with ten bits of mantissa by default: too few for parity.
-            jax.config.update("jax_default_matmul_precision", "highest")
+            multiply_in_full("jax")
         return _JAXModel(self.name, model, training, weights, seed)
 
     def environment(self) -> dict[str, str]:

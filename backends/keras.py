@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backends.jax import JAX
 from backends.keras_model import KerasModel
+from backends.precision import multiply_in_full
 from backends.pytorch import PyTorch
 from harness.adapter import Late, keep_out
 from harness.backend import Backend, Capability, Model, check_device
@@ -23,9 +24,7 @@ from harness.protocol import ModelSpec, Setting, TrainingSpec
 from harness.weights import Weights
 
 keras: Any = Late("keras")
-jax: Any = Late("jax")
 tf: Any = Late("tensorflow")
-torch: Any = Late("torch")
 
 
 class KerasBackend(Backend):
@@ -65,7 +64,7 @@ class KerasBackend(Backend):
     ) -> Model:
         check_device(self, device)
         if weights is not None:
-            self.compute_in_full()
+            multiply_in_full(self.below)
         self.device = device
         created = KerasModel(
             self.name, model, training, weights=weights, seed=seed, tuned=self.tune, feed=self.feed, wait=self.wait
@@ -76,10 +75,6 @@ class KerasBackend(Backend):
     def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
         """Say what `fit` is called with."""
         return {"x": tokens, "y": labels, "batch_size": batch_size, "shuffle": True}
-
-    @abstractmethod
-    def compute_in_full(self) -> None:
-        """Keep a GPU from multiplying with the ten bits of mantissa of TF32, which are too few for parity."""
 
     @abstractmethod
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
@@ -155,9 +150,6 @@ class KerasTensorFlow(KerasBackend):
                 ) from None
         return super().create(model, training, weights=weights, seed=seed, device=device)
 
-    def compute_in_full(self) -> None:
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-
     def feed(self, tokens: NDArray[np.int32], labels: NDArray[np.float32], batch_size: int) -> Mapping[str, Any]:
         # With arrays `fit` would make a dataset that tunes itself. The thread that does so can miss that it is to end,
         # and fit returns when it next wakes, up to a minute later (docs/findings.md). The rows are shuffled already.
@@ -193,21 +185,25 @@ class _KerasOn(KerasBackend):
     """Keras on a framework that has an adapter of its own, which knows what that needs of a process."""
 
     by_default: ClassVar[bool] = False
-    plain: ClassVar[Backend]
+    plain: ClassVar[type[JAX] | type[PyTorch]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plain = self.plain()
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
         return {**cls.plain.worker_environment(threads), **super().worker_environment(threads)}
 
     def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
-        self.plain.setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
+        self._plain.setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
         super().setup(threads=threads, seed=seed, setting=setting, deterministic=deterministic)
 
     def devices(self) -> tuple[str, ...]:
-        return self.plain.devices()
+        return self._plain.devices()
 
     def environment(self) -> dict[str, str]:
-        return {**self.plain.environment(), **super().environment()}
+        return {**self._plain.environment(), **super().environment()}
 
 
 class KerasJAX(_KerasOn):
@@ -217,10 +213,7 @@ class KerasJAX(_KerasOn):
     distributions: ClassVar[tuple[str, ...]] = ("keras", "jax", "jaxlib")
     requirement: ClassVar[str] = "rnn-crosscheck[keras-jax]"
     below: ClassVar[str] = "jax"
-    plain: ClassVar[Backend] = JAX()
-
-    def compute_in_full(self) -> None:
-        jax.config.update("jax_default_matmul_precision", "highest")
+    plain = JAX
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         return "lax.scan, XLA" if compiled else "lax.scan"
@@ -236,10 +229,7 @@ class KerasTorch(_KerasOn):
     distributions: ClassVar[tuple[str, ...]] = ("keras", "torch")
     requirement: ClassVar[str] = "rnn-crosscheck[keras-torch]"
     below: ClassVar[str] = "torch"
-    plain: ClassVar[Backend] = PyTorch()
-
-    def compute_in_full(self) -> None:
-        torch.backends.cudnn.allow_tf32 = False
+    plain = PyTorch
 
     def kernel(self, model: ModelSpec, *, compiled: bool) -> str:
         # keras/src/backend/torch/rnn.py

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.precision import multiply_in_full
 from harness.adam import Adam, clip
 from harness.adapter import Late, SteppingModel, Update
 from harness.backend import Backend, Capability, Forward, Layer, Model, check_device
@@ -229,8 +230,7 @@ class PyTorch(Backend):
     ) -> Model:
         check_device(self, device)
         if weights is not None:
-            # cuDNN computes with TF32 by default, ten bits of mantissa: too few for parity.
-            torch.backends.cudnn.allow_tf32 = False
+            multiply_in_full("torch")
         self.device = device
         mkldnn = torch.backends.mkldnn  # aten/src/ATen/native/RNN.cpp
         on_cpu = "oneDNN" if model.cell == "lstm" and mkldnn.is_available() and mkldnn.enabled else "step loop"

@@ -139,15 +139,20 @@ def contract(backend: Backend) -> Arrays:
         backend.create(small("rnn"), TRAINING, weights=None, seed=0, device="tpu")
     except CrosscheckError as error:
         found["device_error"] = str(error)
-    found["environment"] = backend.environment()
+    found["environment"], found["full"] = backend.environment(), in_full()
     found["orders/first"], found["orders/second"] = orders(backend), orders(backend)
     return found
 
 
 def precision(backend: Backend) -> dict[str, Any]:
-    """Whether a matched model's products have all bits of float32 on a GPU as well, in every framework imported."""
+    """Say what `in_full` does once a matched model was created."""
     create(backend, "matched", small("lstm"))
-    found: dict[str, Any] = {}
+    return {"full": in_full()}
+
+
+def in_full() -> dict[str, bool]:
+    """Whether products have all bits of float32 on a GPU as well, for every framework that is imported."""
+    found = {}
     if "tensorflow" in sys.modules:
         import tensorflow as tf
 
@@ -160,7 +165,7 @@ def precision(backend: Backend) -> dict[str, Any]:
         import jax
 
         found["jax"] = jax.config.jax_default_matmul_precision == "highest"
-    return {"full": found}
+    return found
 
 
 def feed(backend: Backend) -> dict[str, Any]:

@@ -266,17 +266,17 @@ def test_pytorch_names_the_kernel_that_its_profiler_sees(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "framework"),
+    ("backend", "question", "framework"),
     [
-        ("keras-tensorflow", "tensorflow"),
-        ("keras-jax", "jax"),
-        ("keras-torch", "torch"),
-        ("jax", "jax"),
-        ("pytorch", "torch"),
+        ("keras-tensorflow", "contract", "tensorflow"),
+        ("keras-jax", "precision", "jax"),
+        ("keras-torch", "precision", "torch"),
+        ("jax", "precision", "jax"),
+        ("pytorch", "contract", "torch"),
     ],
 )
-def test_matched_models_multiply_in_full_on_a_gpu_as_well(ask: Ask, backend: str, framework: str) -> None:
-    assert ask(backend, "precision")["full"] == {framework: True}
+def test_matched_models_multiply_in_full_on_a_gpu_too(ask: Ask, backend: str, question: str, framework: str) -> None:
+    assert ask(backend, question)["full"] == {framework: True}
 
 
 def test_keras_on_tensorflow_is_fed_a_dataset_whose_end_it_needn_t_wait_for(ask: Ask) -> None:

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.precision import multiply_in_full
-from harness import adam
-from harness.adapter import Late, SteppingModel, Update
-from harness.backend import Backend, Capability, Forward, Model, check_device
-from harness.batches import Batches
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import Weights, canonical_shapes, check_weights
+from rnn_crosscheck.backends.precision import multiply_in_full
+from rnn_crosscheck.harness import adam
+from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
+from rnn_crosscheck.harness.backend import Backend, Capability, Forward, Model, check_device
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights, canonical_shapes, check_weights
 
 jax: Any = Late("jax")
 jnp: Any = Late("jax.numpy")

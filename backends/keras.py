@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.jax import JAX
-from backends.keras_model import KerasModel
-from backends.precision import multiply_in_full
-from backends.pytorch import PyTorch
-from harness.adapter import Late, keep_out
-from harness.backend import Backend, Capability, Model, check_device
-from harness.errors import CrosscheckError
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import Weights
+from rnn_crosscheck.backends.jax import JAX
+from rnn_crosscheck.backends.keras_model import KerasModel
+from rnn_crosscheck.backends.precision import multiply_in_full
+from rnn_crosscheck.backends.pytorch import PyTorch
+from rnn_crosscheck.harness.adapter import Late, keep_out
+from rnn_crosscheck.harness.backend import Backend, Capability, Model, check_device
+from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights
 
 keras: Any = Late("keras")
 tf: Any = Late("tensorflow")

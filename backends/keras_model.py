@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.adapter import Late, SteppingModel, Update
-from harness.backend import EpochStats, Forward
-from harness.batches import Batches
-from harness.protocol import ModelSpec, TrainingSpec
-from harness.weights import PARAMETERS, Weights, check_weights
+from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
+from rnn_crosscheck.harness.backend import EpochStats, Forward
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
+from rnn_crosscheck.harness.weights import PARAMETERS, Weights, check_weights
 
 keras: Any = Late("keras")
 #: a tensor, an optimizer, a callback: whatever the untyped framework hands around

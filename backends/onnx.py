@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.adapter import Late
-from harness.backend import (
+from rnn_crosscheck.harness.adapter import Late
+from rnn_crosscheck.harness.backend import (
     Backend,
     Capability,
     InferenceModel,
@@ -24,9 +24,9 @@ from harness.backend import (
     check_device,
     in_chunks,
 )
-from harness.errors import ContractError
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import GATES, Weights, check_weights
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import GATES, Weights, check_weights
 
 onnx: Any = Late("onnx")
 onnxruntime: Any = Late("onnxruntime")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.adapter import Late
+from rnn_crosscheck.harness.adapter import Late
 
 jax: Any = Late("jax")
 tf: Any = Late("tensorflow")

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.precision import multiply_in_full
-from harness.adam import Adam, clip
-from harness.adapter import Late, SteppingModel, Update
-from harness.backend import Backend, Capability, Forward, Layer, Model, check_device
-from harness.batches import Batches
-from harness.errors import CrosscheckError
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import GATES, PARAMETERS, Weights, check_weights
+from rnn_crosscheck.backends.precision import multiply_in_full
+from rnn_crosscheck.harness.adam import Adam, clip
+from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
+from rnn_crosscheck.harness.backend import Backend, Capability, Forward, Layer, Model, check_device
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import GATES, PARAMETERS, Weights, check_weights
 
 torch: Any = Late("torch")
 _Tensor = Any

@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import datasets
-from harness.protocol import load_protocol
-from harness.ratios import a_against_a, against_baseline
-from harness.runner import look_up
-from harness.timing import Point, Stopwatch
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.ratios import a_against_a, against_baseline
+from rnn_crosscheck.harness.runner import look_up
+from rnn_crosscheck.harness.timing import Point, Stopwatch
 
 PLANTED = ("planted:Sleeping", "planted:Spinning")
 

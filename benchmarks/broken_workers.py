@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from harness import datasets
-from harness.protocol import load_protocol
-from harness.runner import look_up
-from harness.timing import Point, Stopwatch
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.runner import look_up
+from rnn_crosscheck.harness.timing import Point, Stopwatch
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def measured(work: Callable[[], object]) -> dict[str, float]:
 
 def load(dataset: str, cache: Path, data: Path | None) -> dict[str, float]:
     # What the loader imports itself is part of its time; its callers have these already.
-    from harness import datasets, results  # noqa: F401
+    from rnn_crosscheck.harness import datasets, results  # noqa: F401
 
     return measured(lambda: datasets.load(dataset, data=data, cache=cache))
 
@@ -58,7 +58,7 @@ def encode() -> dict[str, float]:
     """Encode the texts of the reviews in memory, without reading and writing them."""
     import numpy as np
 
-    from harness.datasets import reviews, text
+    from rnn_crosscheck.harness.datasets import reviews, text
 
     corpus = reviews.read(reviews.source_file())
     training = np.array([split == "train" for split in corpus.splits])
@@ -86,7 +86,7 @@ def pad(dataset: str, cache: Path, data: Path | None, examples: int, rounds: int
     """Median seconds of padding so many random training examples, or all of both splits with 0, to 500 tokens."""
     import numpy as np
 
-    from harness import datasets
+    from rnn_crosscheck.harness import datasets
 
     splits = datasets.load(dataset, data=data, cache=cache).splits
     train, test = splits["train"], splits["test"]
@@ -106,7 +106,7 @@ def pad(dataset: str, cache: Path, data: Path | None, examples: int, rounds: int
 
 def write_table(path: Path, megabytes: int) -> dict[str, float]:
     """Write a CSV of so many megabytes, made of the reviews, and say how many rows it has."""
-    from harness.datasets import reviews
+    from rnn_crosscheck.harness.datasets import reviews
 
     corpus = reviews.read(reviews.source_file())
     labels = corpus.labels.tolist()

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from harness.machine import available_cores
+from rnn_crosscheck.harness.machine import available_cores
 
 
 def train(jobs: int, threads: int, options: list[str]) -> float:

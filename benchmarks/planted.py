@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.pytorch import PyTorch
-from harness.backend import Model
-from harness.protocol import ModelSpec, TrainingSpec
-from harness.weights import Weights
+from rnn_crosscheck.backends.pytorch import PyTorch
+from rnn_crosscheck.harness.backend import Model
+from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights
 
 #: share of a step that is added to it
 SLOWDOWN = 0.05

@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 
 from overhead import batches
 
-from harness import datasets
-from harness.datasets.dataset import Dataset
-from harness.protocol import Protocol, load_protocol
-from harness.ratios import against_baseline
-from harness.runner import look_up
-from harness.timing import Point, Stopwatch, points
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets.dataset import Dataset
+from rnn_crosscheck.harness.protocol import Protocol, load_protocol
+from rnn_crosscheck.harness.ratios import against_baseline
+from rnn_crosscheck.harness.runner import look_up
+from rnn_crosscheck.harness.timing import Point, Stopwatch, points
 
 TEST = """
 import sys

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.protocol import Division, RunSpec, load_protocol
-from harness.results import (
+from rnn_crosscheck.harness.protocol import Division, RunSpec, load_protocol
+from rnn_crosscheck.harness.results import (
     DatasetFacts,
     Durations,
     EpochRecord,
@@ -46,7 +46,7 @@ CHILD = """
 import json, sys, time
 begun = time.perf_counter()
 from pathlib import Path
-from reports import build
+from rnn_crosscheck.reports import build
 imported = time.perf_counter()
 build.build(Path(sys.argv[1]))
 ended = time.perf_counter()

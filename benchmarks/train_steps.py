@@ -19,12 +19,12 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from harness.backend import missing_distributions, registered
-from reports.findings import find
-from reports.frames import each
-from reports.load import load
-from reports.markdown import document, escape, listing, note, table, text
-from reports.speed import timings
+from rnn_crosscheck.harness.backend import missing_distributions, registered
+from rnn_crosscheck.reports.findings import find
+from rnn_crosscheck.reports.frames import each
+from rnn_crosscheck.reports.load import load
+from rnn_crosscheck.reports.markdown import document, escape, listing, note, table, text
+from rnn_crosscheck.reports.speed import timings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "comparisons" / "backends.md"

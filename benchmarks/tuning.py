@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from overhead import batches
 
-from harness import datasets
-from harness.machine import memory_variables
-from harness.protocol import load_protocol
-from harness.ratios import ratio
-from harness.timing import balanced_orders
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.machine import memory_variables
+from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.ratios import ratio
+from rnn_crosscheck.harness.timing import balanced_orders
 
 
 class Candidate(NamedTuple):

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import geometric_mean
 from tempfile import TemporaryDirectory
 
-from harness.machine import available_cores, memory_variables
-from harness.results import RunResult, read_record
+from rnn_crosscheck.harness.machine import available_cores, memory_variables
+from rnn_crosscheck.harness.results import RunResult, read_record
 
 BACKENDS = {"pytorch": "pytorch_imdb.py", "keras-tensorflow": "keras_imdb.py"}
 #: what makes the script do as the harness does

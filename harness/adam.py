@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.protocol import TrainingSpec
+from rnn_crosscheck.harness.protocol import TrainingSpec
 
 #: name of a parameter -> array of some library
 Arrays = Mapping[str, Any]

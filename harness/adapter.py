@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import EpochStats, Layer, Model, Step, canonical_layers, check_batch, in_chunks
-from harness.batches import Batches
-from harness.protocol import ModelSpec, TrainingSpec
+from rnn_crosscheck.harness.backend import EpochStats, Layer, Model, Step, canonical_layers, check_batch, in_chunks
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
 
 
 class Late:

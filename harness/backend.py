@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.batches import Batches
-from harness.errors import ContractError, CrosscheckError, UsageError
-from harness.protocol import ModelSpec, Setting, TrainingSpec, switched
-from harness.weights import Weights, canonical_shapes
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, UsageError
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec, switched
+from rnn_crosscheck.harness.weights import Weights, canonical_shapes
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
 
@@ -303,7 +303,9 @@ def check_contract(name: str, found: object) -> None:
     claimed and not there.
     """
     if not (inspect.isclass(found) and issubclass(found, Backend)):
-        raise ContractError(f"Backend {name!r}: expected a subclass of harness.backend.Backend, got {found!r}.")
+        raise ContractError(
+            f"Backend {name!r}: expected a subclass of rnn_crosscheck.harness.backend.Backend, got {found!r}."
+        )
     for attribute in _DECLARED:
         if not hasattr(found, attribute):
             raise ContractError(f"Backend {name!r}: {found.__name__} must declare {attribute!r}.")
@@ -317,7 +319,7 @@ def check_contract(name: str, found: object) -> None:
         ) from None
     if not (inspect.isclass(found.model) and issubclass(found.model, Model)):
         raise ContractError(
-            f"Backend {name!r}: {found.__name__}.model must be a subclass of harness.backend.Model, got "
+            f"Backend {name!r}: {found.__name__}.model must be a subclass of rnn_crosscheck.harness.backend.Model, got "
             f"{found.model!r}."
         )
     _check_methods(name, found, Backend, _BACKEND_METHODS)

@@ -31,13 +31,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, EpochStats, Forward, Model, registered
-from harness.batches import Batches
-from harness.errors import ContractError, CrosscheckError
-from harness.machine import hand_back_memory
-from harness.protocol import Cell, DataSpec, Division, ModelSpec, RunSpec, TrainingSpec, switched
-from harness.reference import ReferenceModel, sigmoid
-from harness.weights import canonical_shapes, check_weights, initial_weights
+from rnn_crosscheck.harness.backend import Backend, EpochStats, Forward, Model, registered
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import ContractError, CrosscheckError
+from rnn_crosscheck.harness.machine import hand_back_memory
+from rnn_crosscheck.harness.protocol import Cell, DataSpec, Division, ModelSpec, RunSpec, TrainingSpec, switched
+from rnn_crosscheck.harness.reference import ReferenceModel, sigmoid
+from rnn_crosscheck.harness.weights import canonical_shapes, check_weights, initial_weights
 
 Batch = tuple[NDArray[np.int32], NDArray[np.float32]]
 
@@ -290,7 +290,7 @@ def check_nothing_is_imported_before_use(trial: Trial) -> None:
     hold(
         not found,
         f"importing {type(trial.backend).__module__} imports {', '.join(found)}; import it inside of the methods, or "
-        "with harness.adapter.Late.",
+        "with rnn_crosscheck.harness.adapter.Late.",
     )
 
 
@@ -783,9 +783,9 @@ def check_wrong_shapes_are_refused(trial: Trial) -> None:
         except Exception as error:  # noqa: BLE001 - a refusal of another kind
             raise NotConforming(
                 f"{what} ended in {type(error).__name__}, expected a ContractError in one sentence; call "
-                "harness.backend.check_batch first."
+                "rnn_crosscheck.harness.backend.check_batch first."
             ) from None
-        raise NotConforming(f"{what} was accepted; call harness.backend.check_batch first.")
+        raise NotConforming(f"{what} was accepted; call rnn_crosscheck.harness.backend.check_batch first.")
 
 
 @check("inference")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from harness.conformance import CHECKS, Check, Verdict, checks_of, to_be_written
-from harness.errors import UsageError
-from harness.process import WorkerFailure, WorkerProcess
-from harness.runner import BackendInfo, address, look_in, look_up, worker_environment
+from rnn_crosscheck.harness.conformance import CHECKS, Check, Verdict, checks_of, to_be_written
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.runner import BackendInfo, address, look_in, look_up, worker_environment
+from rnn_crosscheck.harness.suite import nameless_folders
 
 SUITE = Path(__file__).parent / "suite" / "test_conformance.py"
 
@@ -66,11 +67,17 @@ class ConformanceSession:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test a check."""
-        if metafunc.module.__name__ != "harness.suite.test_conformance":
+        if metafunc.definition.path != SUITE:
             return
         name = self.info.name.replace("::", ".")
         params = [pytest.param(check, id=f"{name}:{check.name}", marks=pytest.mark.crosscheck) for check in self.checks]
         metafunc.parametrize("check", params)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Let ``-k`` see the checks alone."""
+        with nameless_folders(items):
+            yield
 
     @property
     def checks(self) -> Sequence[Check]:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from harness.errors import UsageError
+from rnn_crosscheck.harness.errors import UsageError
 
 Rule = Literal["accuracy-drop", "step-slowdown", "disagreement"]
 RULES: tuple[Rule, ...] = get_args(Rule)

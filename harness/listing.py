@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from tabulate import tabulate
 
-from harness.backend import Registered, registered
-from harness.errors import ContractError
-from harness.machine import available_cores
-from harness.process import WorkerFailure, WorkerProcess
-from harness.runner import BackendInfo, address, look_up, worker_environment
-
-#: a framework that hasn't answered by then is broken, in seconds
-_PATIENCE = 120.0
+from rnn_crosscheck.harness.backend import Registered, registered
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.machine import available_cores
+from rnn_crosscheck.harness.process import WorkerFailure
+from rnn_crosscheck.harness.runner import BackendInfo, devices_of, look_up
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,10 @@ def availability(backend: Registered) -> Availability:
     (info,) = look_up([backend.name])
     if info.missing:
         return Availability("not installed", f"pip install '{info.backend.requirement}'")
-    with tempfile.TemporaryDirectory() as logs:
-        worker = WorkerProcess(
-            {"mode": "probe", "backend": address(info), "threads": 1},
-            environment=worker_environment(info, 1, "cuda"),
-            log=Path(logs) / "probe.log",
-        )
-        try:
-            devices = [name for event in worker.events(_PATIENCE) for name in event.get("devices", ())]
-        except WorkerFailure as error:
-            return Availability("broken", error.failure.reason)
+    try:
+        devices = devices_of(info)
+    except WorkerFailure as error:
+        return Availability("broken", error.failure.reason)
     return Availability("available", "; ".join(part for part in (", ".join(devices), _versions(info)) if part))
 
 

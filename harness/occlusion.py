@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets import text
-from harness.results import OcclusionsRecord, occlusion_tables, write_json
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,15 +18,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Model
-from harness.batches import Batches, epoch_order
-from harness.datasets.selection import Selection
-from harness.errors import ContractError
-from harness.protocol import Factors, RunSpec, TrainingSpec, switched
-from harness.reference import ReferenceModel, sigmoid
-from harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
-from harness.trace import relus_on
-from harness.weights import PARAMETERS, Weights, check_weights, initial_weights
+from rnn_crosscheck.harness.backend import Backend, Model
+from rnn_crosscheck.harness.batches import Batches, epoch_order
+from rnn_crosscheck.harness.datasets.selection import Selection
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import Factors, RunSpec, TrainingSpec, switched
+from rnn_crosscheck.harness.reference import ReferenceModel, sigmoid
+from rnn_crosscheck.harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
+from rnn_crosscheck.harness.trace import relus_on
+from rnn_crosscheck.harness.weights import PARAMETERS, Weights, check_weights, initial_weights
 
 Batch = tuple[NDArray[np.int32], NDArray[np.float32]]
 Values = Mapping[str, Any]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.results import Failure
+from rnn_crosscheck.harness.results import Failure
 
 Event = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ class WorkerProcess:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 # -P: the current folder may hold a package called `reports` or `harness` of its own.
-                [sys.executable, "-P", "-m", "harness.worker"],
+                [sys.executable, "-P", "-m", "rnn_crosscheck.harness.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -59,7 +59,8 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self._events: queue.Queue[Event | str | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         # Local backends (module:Class) are importable here, so they must be there too.
         self.send({**request, "sys_path": [os.path.abspath(entry or ".") for entry in sys.path]})
 
@@ -128,6 +129,7 @@ class WorkerProcess:
         except (ProcessLookupError, PermissionError):  # macOS refuses a group that has only a zombie left
             pass
         self._process.wait()
+        self._listener.join(timeout=_LOOK_SECONDS)
 
     def _next(self, timeout: float) -> Event | str | None:
         """Wait for an event, looking now and then whether the worker is still there.
@@ -147,13 +149,14 @@ class WorkerProcess:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-                known = isinstance(event, dict) and isinstance(event.get("event"), str)
-            except ValueError:
-                known = False
-            self._events.put(event if known else line.decode(errors="replace"))
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                    known = isinstance(event, dict) and isinstance(event.get("event"), str)
+                except ValueError:
+                    known = False
+                self._events.put(event if known else line.decode(errors="replace"))
         self._events.put(_END)
 
     def _death(self) -> Failure:

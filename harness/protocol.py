@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from harness.errors import UsageError
+from rnn_crosscheck.harness.errors import UsageError
 
 Division = Literal["native", "matched"]
 DIVISIONS: tuple[Division, ...] = get_args(Division)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.results import TimingRecord
+from rnn_crosscheck.harness.results import TimingRecord
 
 #: of the rounds, left out at either end: what the machine did to one round says nothing of the ratio
 TRIM = 0.2

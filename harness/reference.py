@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.adam import Adam
-from harness.backend import (
+from rnn_crosscheck.harness.adam import Adam
+from rnn_crosscheck.harness.backend import (
     Backend,
     Capability,
     EpochStats,
@@ -27,10 +27,10 @@ from harness.backend import (
     check_batch,
     check_device,
 )
-from harness.batches import Batches
-from harness.errors import ContractError
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import Weights, canonical_shapes, check_weights
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights, canonical_shapes, check_weights
 
 Array = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
@@ -38,9 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import ResultsError
-from harness.protocol import Operation, Protocol, RunSpec, Setting
-from harness.weights import PARAMETERS, Weights
+from rnn_crosscheck.harness.errors import ResultsError, UsageError
+from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
+from rnn_crosscheck.harness.weights import PARAMETERS, Weights
 
 FORMAT = 1
 
@@ -379,6 +379,49 @@ class Manifest(_Record):
     baseline: Annotated[
         str, Field(description="folder of the earlier comparison to compare with, from this one; empty for none")
     ] = ""
+
+
+# --- whose folder it is -------------------------------------------------------------------------------------
+
+#: what says that a folder is a comparison's; the first file that is written into one
+MANIFEST = "manifest.json"
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder carries our manifest, of whatever version."""
+    return says_of_itself(folder / MANIFEST, {"format", "protocol", "backends", "runs"})
+
+
+def says_of_itself(path: Path, keys: Set[str]) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and keys <= content.keys()
+
+
+def refuse_foreign(folder: Path, option: str, ours: Callable[[Path], bool]) -> None:
+    """Refuse an output folder that is neither new nor empty nor `ours`: what is in it is somebody's.
+
+    Raises
+    ------
+    UsageError
+        It names `option` and what is there.
+    """
+    expected = f"{option} needs a new or an empty folder, or one that was written before"
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir():
+        kind = "a link to nothing" if folder.is_symlink() and not folder.exists() else "no folder"
+        raise UsageError(f"{expected}; {str(folder)!r} is {kind}. Give another.")
+    try:
+        there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{MANIFEST}-"))
+    except OSError as error:
+        raise UsageError(f"{expected}; {str(folder)!r} can't be read: {error.strerror}. Give another.") from None
+    if there and not ours(folder):
+        shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        raise UsageError(f"{expected}; {str(folder)!r} holds other files ({shown}). Give another.")
 
 
 # --- reading and writing ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import os
 import queue
 import shutil
 import sys
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,13 +28,13 @@ from pathlib import Path
 from typing import Any, Literal
 from typing import Protocol as Interface
 
-from harness.backend import Backend, Registered, find, missing_distributions, versions
-from harness.errors import CrosscheckError, ResultsError, UsageError
-from harness.machine import available_cores, memory_variables
-from harness.parity import FACTORS, arithmetic, native_in
-from harness.process import WorkerFailure, WorkerProcess, thread_variables
-from harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
-from harness.results import (
+from rnn_crosscheck.harness.backend import Backend, Registered, find, missing_distributions, versions
+from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError, UsageError
+from rnn_crosscheck.harness.machine import available_cores, memory_variables
+from rnn_crosscheck.harness.parity import FACTORS, arithmetic, native_in
+from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess, thread_variables
+from rnn_crosscheck.harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
+from rnn_crosscheck.harness.results import (
     WEIGHTS,
     EffectsRecord,
     Failure,
@@ -46,10 +47,13 @@ from harness.results import (
     stored_key,
     write_run,
 )
-from harness.weights import canonical_shapes
+from rnn_crosscheck.harness.weights import canonical_shapes
 
 #: changes when workers come to compute something else from the same spec
 WORKER_VERSION = "1"
+
+#: a framework that hasn't told its devices by then is broken
+_PROBE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -483,7 +487,7 @@ def worker_environment(info: BackendInfo, threads: int, device: str, *, keep_mem
     return {**thread_variables(threads, device), **kept, **info.backend.worker_environment(threads)}
 
 
-def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -> Literal["cpu", "cuda"]:
+def choose_device(wanted: Device, backends: Sequence[BackendInfo]) -> Literal["cpu", "cuda"]:
     """Settle on one device for the whole comparison.
 
     ``auto`` takes ``cuda`` only when every available backend can use it, since a comparison across devices would
@@ -502,13 +506,10 @@ def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -
     for info in backends:
         if info.missing:
             continue
-        request = {"mode": "probe", "backend": address(info), "threads": 1}
-        log = logs / f"probe-{info.name.replace(':', '.')}.log"
-        worker = WorkerProcess(request, environment=worker_environment(info, 1, "cuda"), log=log)
         try:
-            devices = [name for event in worker.events(120) for name in event.get("devices", ())]
+            devices = devices_of(info)
         except WorkerFailure:
-            devices = []
+            devices = ()
         if "cuda" not in devices:
             without.append(info.name)
     if without and wanted == "cuda":
@@ -516,6 +517,17 @@ def choose_device(wanted: Device, backends: Sequence[BackendInfo], logs: Path) -
             f"The device cuda was asked for, but {' and '.join(without)} can't use it here; use cpu or auto."
         )
     return "cpu" if without else "cuda"
+
+
+def devices_of(info: BackendInfo) -> tuple[str, ...]:
+    """Ask a backend's framework, in a process of its own, for its devices; raises `WorkerFailure`."""
+    with tempfile.TemporaryDirectory() as logs:
+        worker = WorkerProcess(
+            {"mode": "probe", "backend": address(info), "threads": 1},
+            environment=worker_environment(info, 1, "cuda"),
+            log=Path(logs) / "probe.log",
+        )
+        return tuple(name for event in worker.events(_PROBE_SECONDS) for name in event.get("devices", ()))
 
 
 def has_nvidia_driver() -> bool:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from string import Template
 
-from harness.errors import UsageError
+from rnn_crosscheck.harness.errors import UsageError
 
 _BACKEND = '''"""A backend for rnn-crosscheck: $name.
 
@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.adapter import Late, SteppingModel, Update
-from harness.backend import Backend, Capability, Forward, Model, check_device
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import Weights, check_weights
+from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
+from rnn_crosscheck.harness.backend import Backend, Capability, Forward, Model, check_device
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights, check_weights
 
 #: imported at the first use, never when somebody only looks at the backend
 framework: Any = Late("$package")
@@ -63,8 +63,8 @@ class ${kind}Model(SteppingModel):
     def update(self, tokens: NDArray[np.int32], labels: NDArray[np.float32]) -> Update:
         raise NotImplementedError(
             "${kind}Model.update: one step on a batch: mean binary cross-entropy of the logits, gradients, and the "
-            "framework's own optimizer when native or harness.adam.Adam when matched; returns the loss, the number of "
-            "right answers and the norm of the gradients, all from before the step"
+            "framework's own optimizer when native or rnn_crosscheck.harness.adam.Adam when matched; returns the loss, "
+            "the number of right answers and the norm of the gradients, all from before the step"
         )
 
     # Native models shuffle: override `epoch(batches)`, which gives the batches as they come.

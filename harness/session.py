@@ -17,18 +17,20 @@ from typing import Any, Literal, cast, get_args
 
 import pytest
 
-from harness import datasets
-from harness.apart import Apart
-from harness.backend import registered
-from harness.errors import ContractError, CrosscheckError, ResultsError, UsageError, unknown
-from harness.gates import Gate, parse_gates
-from harness.machine import machine
-from harness.process import WorkerFailure
-from harness.progress import Display, PlainDisplay, Planned, RichDisplay
-from harness.protocol import DIVISIONS, DataSpec, Device, Division, Protocol, Setting, load_protocol
-from harness.ratios import Ratio, against_baseline
-from harness.results import (
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.apart import Apart
+from rnn_crosscheck.harness.backend import registered
+from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, ResultsError, UsageError, unknown
+from rnn_crosscheck.harness.gates import Gate, parse_gates
+from rnn_crosscheck.harness.machine import machine
+from rnn_crosscheck.harness.process import WorkerFailure
+from rnn_crosscheck.harness.progress import Display, PlainDisplay, Planned, RichDisplay
+from rnn_crosscheck.harness.protocol import DIVISIONS, DataSpec, Device, Division, Protocol, Setting, load_protocol
+from rnn_crosscheck.harness.ratios import Ratio, against_baseline
+from rnn_crosscheck.harness.results import (
+    MANIFEST,
     STAGES,
+    DatasetFacts,
     Manifest,
     OcclusionsRecord,
     ParityRecord,
@@ -37,13 +39,15 @@ from harness.results import (
     TimingRecord,
     TimingResults,
     TransplantsRecord,
+    is_comparison,
     keeps_weights,
     read_record,
+    refuse_foreign,
     stored_key,
     way_to,
     write_json,
 )
-from harness.runner import (
+from rnn_crosscheck.harness.runner import (
     BackendInfo,
     LocalExecutor,
     PlannedCheck,
@@ -62,7 +66,8 @@ from harness.runner import (
     refuse_unknown_factors,
     settings_of,
 )
-from harness.timing import (
+from rnn_crosscheck.harness.suite import nameless_folders
+from rnn_crosscheck.harness.timing import (
     Point,
     Stopwatch,
     can_be_timed,
@@ -138,14 +143,20 @@ def read_dataset(name: str, data: Path | None, columns: str) -> Encoded:
     return Encoded(dataset.path, dataset.fingerprint)
 
 
-def describe_dataset(path: Path, spec: DataSpec, folder: Path) -> None:
-    """Write the facts about an encoded dataset and its test examples into the folder of a comparison."""
-    from harness.datasets.dataset import Dataset
-    from harness.datasets.selection import facts, write_test_table
+def describe_dataset(path: Path, spec: DataSpec) -> DatasetFacts:
+    """Find the facts about an encoded dataset; raises as `harness.datasets.selection.facts`."""
+    from rnn_crosscheck.harness.datasets.dataset import Dataset
+    from rnn_crosscheck.harness.datasets.selection import facts
 
-    dataset = Dataset.open(path)
-    write_json(folder / "dataset.json", facts(dataset, spec))
-    write_test_table(dataset, spec, folder / "test.parquet")
+    return facts(Dataset.open(path), spec)
+
+
+def write_test_examples(path: Path, spec: DataSpec, table: Path) -> None:
+    """Write the test examples of an encoded dataset for the report."""
+    from rnn_crosscheck.harness.datasets.dataset import Dataset
+    from rnn_crosscheck.harness.datasets.selection import write_test_table
+
+    write_test_table(Dataset.open(path), spec, table)
 
 
 class RecordedClock:
@@ -215,7 +226,7 @@ class ComparisonSession:
         self._diagnose = self._wanted("diagnose", "diagnosis", "accuracy")
         self._sweep = self._wanted("timing", "timing", "sweep")
         self._device = self._wanted_device()
-        self.folder = (config.invocation_params.dir / self._option("output")).resolve()
+        self.folder = self._chosen_folder()
         self._baseline = self._chosen_baseline()
         self._gates = self._chosen_gates()
         config.args = self._arguments()
@@ -254,12 +265,15 @@ class ComparisonSession:
     def _refuse_company(self) -> None:
         if not self._config.pluginmanager.hasplugin("benchmark"):
             raise UsageError(
-                "--benchmark needs the plugin pytest-benchmark, which is switched off; drop '-p no:benchmark'."
+                "The comparison needs the plugin pytest-benchmark, which is switched off or not installed; drop "
+                "'-p no:benchmark', or: pip install pytest-benchmark."
             )
-        if hasattr(self._config, "workerinput") or self._config.getoption("numprocesses", None):
+        option = self._config.getoption
+        spread = option("numprocesses", None) or option("tx", None) or option("dist", "no") != "no"
+        if hasattr(self._config, "workerinput") or spread:
             raise UsageError(
-                "--benchmark starts its own processes and can't be spread by pytest-xdist; drop -n and use "
-                "--crosscheck-jobs."
+                "The comparison starts its own processes and can't be spread by pytest-xdist; add -n0 (and drop --dist "
+                "and --tx), and use --crosscheck-jobs to train runs side by side."
             )
 
     def _read_protocol(self) -> Protocol:
@@ -320,6 +334,14 @@ class ComparisonSession:
             raise unknown("device", name, get_args(Device))
         return cast("Device", name)
 
+    def _chosen_folder(self) -> Path:
+        named = self._option("output")
+        if not named:
+            raise UsageError("--crosscheck-output needs the name of a folder, got an empty value.")
+        folder = self._config.invocation_params.dir / named
+        refuse_foreign(folder, "--crosscheck-output", is_comparison)
+        return folder.resolve()
+
     def _chosen_baseline(self) -> Path | None:
         named = self._option("baseline")
         if not named:
@@ -328,7 +350,7 @@ class ComparisonSession:
         what = "--crosscheck-baseline needs the folder of an earlier comparison"
         if not folder.is_dir():
             raise UsageError(f"{what}; there is no folder {named!r}.")
-        if not (folder / "manifest.json").is_file():
+        if not (folder / MANIFEST).is_file():
             raise UsageError(
                 f"{what}; {named!r} is none, since it has no manifest.json. Give a folder that pytest --benchmark "
                 "wrote; of a published report, the predictions are missing."
@@ -339,7 +361,7 @@ class ComparisonSession:
                 "Give another folder with --crosscheck-output."
             )
         try:
-            earlier = read_record(folder / "manifest.json", Manifest)
+            earlier = read_record(folder / MANIFEST, Manifest)
         except ResultsError as error:
             raise UsageError(f"{what}: {error}") from None
         models = [model.name for model in earlier.protocol.models]
@@ -386,7 +408,7 @@ class ComparisonSession:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test a run, one a cell of the timing table."""
-        if metafunc.module.__name__ != "harness.suite.test_comparison":
+        if metafunc.definition.path != SUITE:
             return
         # Names don't depend on the data, so that collecting reads none.
         planned = self._plan("", "cpu")
@@ -475,9 +497,12 @@ class ComparisonSession:
             divisions=self._divisions,
         )
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
         """Leave out tests that nothing was asked of: pytest would show them as skipped."""
         items[:] = [item for item in items if not (item.path == SUITE and _asks_nothing(item))]
+        with nameless_folders(items):
+            yield
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the data as soon as it is known that something will be run."""
@@ -518,15 +543,16 @@ class ComparisonSession:
             self._config.invocation_params.dir / data if data else None,
             self._option("columns"),
         )
-        self._settled = choose_device(self._device, self.backends, self.folder / "logs")
+        facts = self._apart.call(describe_dataset, self._dataset.path, self.protocol.data)
+        self._settled = choose_device(self._device, self.backends)
         runs = self._plan(self._dataset.fingerprint, self._settled)
         variants = (*plan_twins(self.protocol, runs), *(plan_factors(runs) if self._diagnose else ()))
         self._runs = {run.run_id: run for run in (*runs, *variants)}
         checks = self._plan_checks(self._dataset.fingerprint, self._settled)
         self._checks = {check.name: check for check in checks}
-        self._apart.call(describe_dataset, self._dataset.path, self.protocol.data, self.folder)
+        # Before anything else: it says that the folder is ours, should the session end here.
         write_json(
-            self.folder / "manifest.json",
+            self.folder / MANIFEST,
             Manifest(
                 protocol=self.protocol,
                 command=shlex.join(["pytest", *self._config.invocation_params.args]),
@@ -544,6 +570,9 @@ class ComparisonSession:
                 baseline=way_to(self._baseline, self.folder) if self._baseline else "",
             ),
         )
+        write_json(self.folder / "dataset.json", facts)
+        table = self.folder / "test.parquet"
+        self._apart.call(write_test_examples, self._dataset.path, self.protocol.data, table)
 
     # --- carrying out ---------------------------------------------------------------------------------------
 
@@ -787,8 +816,12 @@ class ComparisonSession:
         if self._summary.breaches:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the accuracy table, the timing table and where the report is."""
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """Show the tables and where the report is, below all that pytest and other plugins have to say."""
+        terminalreporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminalreporter is None:
+            return
         if self._note:
             terminalreporter.section("comparison")
             terminalreporter.write_line(self._note)

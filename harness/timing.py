@@ -21,11 +21,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-from harness.process import WorkerFailure, WorkerProcess
-from harness.protocol import Operation, Protocol, RunSpec, Setting
-from harness.ratios import ratio
-from harness.results import TimingRecord, TimingResults
-from harness.runner import BackendInfo, address, run_key, settings_of, threads_of, worker_environment
+from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
+from rnn_crosscheck.harness.ratios import ratio
+from rnn_crosscheck.harness.results import TimingRecord, TimingResults
+from rnn_crosscheck.harness.runner import BackendInfo, address, run_key, settings_of, threads_of, worker_environment
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000

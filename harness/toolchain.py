@@ -2,8 +2,8 @@
 
 Its storing, comparing and grouping work on the entries of the suite by themselves. This plugin stands beside it for
 what they can't know: which options are mistakes before hours of training rather than after, that ``--benchmark-skip``
-leaves timing out and not training, and whether a stored run is from this machine. It is there with ``--benchmark``
-only, and only where pytest-benchmark is.
+leaves timing out and not training, whether a stored run is from this machine, and that its tables are for who asks for
+them. It is there with ``--benchmark`` only, and only where pytest-benchmark is.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from pytest_benchmark.logger import PytestBenchmarkWarning
 from pytest_benchmark.session import BenchmarkSession, PerformanceRegression
 from pytest_benchmark.storage.file import FileStorage
 
-from harness.machine import machine
+from rnn_crosscheck.harness.machine import machine
 
 #: what the entries can be grouped by with ``--benchmark-group-by=param:NAME``; None where it says nothing
 PARAMETERS = ("backend", "model", "operation", "division", "setting", "seed", "batch_size", "length")
 #: what else pytest-benchmark can group by
 _GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
+#: options that ask for pytest-benchmark's tables, or for what it makes only while it prints them
+SHOWING = tuple(
+    f"--benchmark-{name}"
+    for name in ("columns", "sort", "group-by", "compare", "histogram", "cprofile", "verbose", "name")
+)
 #: key of our description in pytest-benchmark's ``machine_info``
 _KEY = "crosscheck"
 
@@ -33,10 +38,18 @@ class Toolchain:
 
     Made before pytest-benchmark is configured, which is when that reads stored runs. Raises `pytest.UsageError` for a
     stored run that it would stumble over.
+
+    Parameters
+    ----------
+    config
+        pytest's.
+    arguments
+        Of the session, with those of the ini file.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, arguments: Sequence[str]) -> None:
         self._config = config
+        self._shows = any(argument.startswith(SHOWING) for argument in arguments)
         #: descriptions of the machines of the stored runs, in pytest-benchmark's order
         self._machines: list[Mapping[str, str]] = []
         #: entries of the stored runs, in the same order
@@ -130,6 +143,9 @@ class Toolchain:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
         """Say what a stored run can't be compared in; end a regression with exit code 1 and no traceback."""
+        if not self._shows:
+            # Its tables have more columns than a terminal. What it stores was written when the session finished.
+            self._benchmarks.groups = None
         try:
             yield
         except PerformanceRegression:

@@ -15,12 +15,12 @@ from types import EllipsisType
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import EpochStats, Model, Step
-from harness.batches import Batches
-from harness.errors import CrosscheckError
-from harness.protocol import RunSpec
-from harness.reference import ReferenceModel
-from harness.weights import Weights
+from rnn_crosscheck.harness.backend import EpochStats, Model, Step
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.protocol import RunSpec
+from rnn_crosscheck.harness.reference import ReferenceModel
+from rnn_crosscheck.harness.weights import Weights
 
 #: updates whose error against the reference gives the size of a continuing twin's noise
 CALIBRATION_STEPS = 5

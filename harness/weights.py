@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import ContractError
-from harness.protocol import Cell, Factors, ModelSpec
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import Cell, Factors, ModelSpec
 
 #: name of a parameter -> its values
 Weights = Mapping[str, NDArray[np.float32]]

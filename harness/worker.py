@@ -1,7 +1,7 @@
 """One process that runs one request and answers on a pipe.
 
-``python -m harness.worker`` reads one JSON line from standard input and writes JSON lines to standard output,
-one an event. Whatever a framework prints goes to standard error, which the parent keeps as the log. When the
+``python -m rnn_crosscheck.harness.worker`` reads one JSON line from standard input and writes JSON lines to standard
+output, one an event. Whatever a framework prints goes to standard error, which the parent keeps as the log. When the
 parent goes away, standard input ends and so does the worker.
 
 Requests have a ``mode``: ``train`` runs one `RunSpec` and writes its result, ``parity`` holds a backend's model against
@@ -32,16 +32,16 @@ from typing import Any, BinaryIO  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from harness import occlusion, parity  # noqa: E402
-from harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
-from harness.batches import Batches, epoch_order  # noqa: E402
-from harness.datasets.dataset import Dataset  # noqa: E402
-from harness.datasets.selection import Block, Selection, apply  # noqa: E402
-from harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
-from harness.machine import hand_back_memory, memory_facts  # noqa: E402
-from harness.protocol import RunSpec  # noqa: E402
-from harness.reference import ReferenceModel  # noqa: E402
-from harness.results import (  # noqa: E402
+from rnn_crosscheck.harness import occlusion, parity  # noqa: E402
+from rnn_crosscheck.harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
+from rnn_crosscheck.harness.batches import Batches, epoch_order  # noqa: E402
+from rnn_crosscheck.harness.datasets.dataset import Dataset  # noqa: E402
+from rnn_crosscheck.harness.datasets.selection import Block, Selection, apply  # noqa: E402
+from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
+from rnn_crosscheck.harness.machine import hand_back_memory, memory_facts  # noqa: E402
+from rnn_crosscheck.harness.protocol import RunSpec  # noqa: E402
+from rnn_crosscheck.harness.reference import ReferenceModel  # noqa: E402
+from rnn_crosscheck.harness.results import (  # noqa: E402
     WEIGHTS,
     Durations,
     EffectsRecord,
@@ -61,8 +61,8 @@ from harness.results import (  # noqa: E402
     write_json,
     write_run,
 )
-from harness.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
-from harness.weights import Weights, check_weights, initial_weights  # noqa: E402
+from rnn_crosscheck.harness.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
+from rnn_crosscheck.harness.weights import Weights, check_weights, initial_weights  # noqa: E402
 
 _CHUNK = 2048
 _PROGRESS_SECONDS = 0.25
@@ -218,7 +218,8 @@ def _create_with(backend: Backend, spec: RunSpec, weights: Weights | None) -> Mo
     model = backend.create(spec.model, spec.training, weights=weights, seed=spec.seed, device=spec.device)
     if not isinstance(model, Model):
         raise ContractError(
-            f"Backend {backend.name!r}: create must return a harness.backend.Model, got {type(model).__name__}."
+            f"Backend {backend.name!r}: create must return a rnn_crosscheck.harness.backend.Model, got "
+            f"{type(model).__name__}."
         )
     return model
 
@@ -665,7 +666,7 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
 
 def _conform(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     """Carry out checks of the conformance suite, one after the other."""
-    from harness import conformance
+    from rnn_crosscheck.harness import conformance
 
     trial = conformance.Trial(backend)
     emit("ready")

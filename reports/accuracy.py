@@ -8,9 +8,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from reports.frames import grouped
-from reports.load import IDENTITY, Comparison, Predicted
-from reports.statistics import mean_interval, paired_counts, paired_difference, paired_means, welch, wilson
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import IDENTITY, Comparison, Predicted
+from rnn_crosscheck.reports.statistics import (
+    mean_interval,
+    paired_counts,
+    paired_difference,
+    paired_means,
+    welch,
+    wilson,
+)
 
 
 def run_table(comparison: Comparison) -> pd.DataFrame:

@@ -8,14 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results import TRANSPLANT_TOLERANCE
-from reports import tables
-from reports.answer import ENOUGH_SEEDS
-from reports.excess import FEWEST_SEEDS
-from reports.findings import Findings
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.markdown import count, escape, folded, image, listing, note, percent, scientific, unless_long
+from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE
+from rnn_crosscheck.reports import tables
+from rnn_crosscheck.reports.answer import ENOUGH_SEEDS
+from rnn_crosscheck.reports.excess import FEWEST_SEEDS
+from rnn_crosscheck.reports.findings import Findings
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import (
+    count,
+    escape,
+    folded,
+    image,
+    listing,
+    note,
+    percent,
+    scientific,
+    unless_long,
+)
 
 #: more pairs than this fold away; with more than the second number, only their groups are shown
 FOLD_PAIRS, MOST_PAIRS = 12, 120

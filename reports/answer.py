@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from reports.accuracy import sure
-from reports.divergence import ENOUGH_TWINS, HORIZON, SLACK
-from reports.findings import Findings, Why
-from reports.frames import each, grouped
-from reports.markdown import count, escape, listing, percent, scientific, significant
-from reports.parity import STAGE_WORDS
-from reports.since import in_short
+from rnn_crosscheck.reports.accuracy import sure
+from rnn_crosscheck.reports.divergence import ENOUGH_TWINS, HORIZON, SLACK
+from rnn_crosscheck.reports.findings import Findings, Why
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.markdown import count, escape, listing, percent, scientific, significant
+from rnn_crosscheck.reports.parity import STAGE_WORDS
+from rnn_crosscheck.reports.since import in_short
 
 #: what is held equal in each division, in a reader's words
 DIVISION_WORDS = {

@@ -10,22 +10,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.errors import ResultsError, UsageError
-from harness.results import FORMAT, new_folder, way_to, write_text
-from reports import figures, tables
-from reports.agreement import PAIRS_FILE, WHERE_FILE
-from reports.answer import answer
-from reports.changes import Changes, changes
-from reports.document import render
-from reports.examples import every_example
-from reports.export import STORED, write_stored
-from reports.findings import Findings, find
-from reports.frames import record, records
-from reports.load import Comparison, load
-from reports.reading import EXAMPLES_FILE
-from reports.since import as_rows
-from reports.since import terminal as changed
-from reports.speed import terminal_table
+from rnn_crosscheck.harness.errors import ResultsError, UsageError
+from rnn_crosscheck.harness.results import FORMAT, way_to, write_text
+from rnn_crosscheck.reports import figures, tables
+from rnn_crosscheck.reports.agreement import PAIRS_FILE, WHERE_FILE
+from rnn_crosscheck.reports.answer import answer
+from rnn_crosscheck.reports.changes import Changes, changes
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.examples import every_example
+from rnn_crosscheck.reports.export import STORED, write_stored
+from rnn_crosscheck.reports.findings import Findings, find
+from rnn_crosscheck.reports.frames import record, records
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.reading import EXAMPLES_FILE
+from rnn_crosscheck.reports.since import as_rows
+from rnn_crosscheck.reports.since import terminal as changed
+from rnn_crosscheck.reports.speed import terminal_table
+
+#: every figure that `draw` can draw
+FIGURES = ("accuracy", "lengths", "learning", "ratios", "drift", "sweep", "reliability", "ladder", "divergence")
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
     since = _since(results_dir, comparison, baseline)
     findings = find(comparison, since)
     drawn = draw(comparison, findings)
-    with new_folder(results_dir / "figures") as folder:
-        for name, svg in drawn.items():
-            (folder / f"{name}.svg").write_text(svg, encoding="utf-8", newline="\n")
+    for name in FIGURES:
+        path = results_dir / "figures" / f"{name}.svg"
+        if name in drawn:
+            write_text(path, drawn[name])
+        else:
+            path.unlink(missing_ok=True)  # of runs that are gone
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
     if len(comparison.probabilities.columns):
         write_stored(results_dir / STORED, comparison)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports.frames import grouped
-from reports.load import Predicted
-from reports.statistics import brier, ece, log_loss, reliability, roc_auc
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import Predicted
+from rnn_crosscheck.reports.statistics import brier, ece, log_loss, reliability, roc_auc
 
 #: figures of a run, each a column of `quality`
 MEASURES = ("auc", "log_loss", "brier", "ece")

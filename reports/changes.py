@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from harness.ratios import against_baseline, typical
-from harness.results import TimingRecord
-from reports.accuracy import run_accuracy
-from reports.dataset import dotted, environment
-from reports.excess import paired
-from reports.frames import each, grouped
-from reports.load import THRESHOLD, Comparison, hash_of
-from reports.statistics import independent_ratio, welch, wilson
-from reports.timing import again, own_sizes
+from rnn_crosscheck.harness.ratios import against_baseline, typical
+from rnn_crosscheck.harness.results import TimingRecord
+from rnn_crosscheck.reports.accuracy import run_accuracy
+from rnn_crosscheck.reports.dataset import dotted, environment
+from rnn_crosscheck.reports.excess import paired
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import THRESHOLD, Comparison, hash_of
+from rnn_crosscheck.reports.statistics import independent_ratio, welch, wilson
+from rnn_crosscheck.reports.timing import again, own_sizes
 
 CELL = ("division", "model", "backend")
 TIMED = ("model", "operation", "division", "setting", "backend")

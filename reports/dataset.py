@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.protocol import Protocol
-from harness.results import LayerRecord
-from reports.frames import grouped
-from reports.load import Comparison
+from rnn_crosscheck.harness.protocol import Protocol
+from rnn_crosscheck.harness.results import LayerRecord
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import Comparison
 
 
 def splits(comparison: Comparison) -> pd.DataFrame:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.frames import grouped
-from reports.load import THRESHOLD, Predicted
-from reports.statistics import (
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import THRESHOLD, Predicted
+from rnn_crosscheck.reports.statistics import (
     disagreement,
     double_fault,
     holm,

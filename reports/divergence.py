@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.protocol import RunSpec
-from harness.results import STAGES, ParityRecord, StageRecord
-from reports.frames import each, grouped
-from reports.load import THRESHOLD, Comparison
+from rnn_crosscheck.harness.protocol import RunSpec
+from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import THRESHOLD, Comparison
 
 #: a twin that differs by more than this in probability is past the horizon
 HORIZON = 1e-3

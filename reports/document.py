@@ -9,20 +9,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results import ExampleFacts
-from reports import tables
-from reports.agreement import agreement
-from reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer, remembering
-from reports.dataset import dotted
-from reports.export import STORED
-from reports.findings import Findings
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.markdown import code, count, document, escape, fenced, folded, image, listing, note, percent, unless_long
-from reports.reading import examples
-from reports.since import what_changed
-from reports.speed import speed
-from reports.why import why_they_differ
+from rnn_crosscheck.harness.results import ExampleFacts
+from rnn_crosscheck.reports import tables
+from rnn_crosscheck.reports.agreement import agreement
+from rnn_crosscheck.reports.answer import DIVISION_WORDS, ENOUGH_SEEDS, answer, remembering
+from rnn_crosscheck.reports.dataset import dotted
+from rnn_crosscheck.reports.export import STORED
+from rnn_crosscheck.reports.findings import Findings
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import (
+    code,
+    count,
+    document,
+    escape,
+    fenced,
+    folded,
+    image,
+    listing,
+    note,
+    percent,
+    unless_long,
+)
+from rnn_crosscheck.reports.reading import examples
+from rnn_crosscheck.reports.since import what_changed
+from rnn_crosscheck.reports.speed import speed
+from rnn_crosscheck.reports.why import why_they_differ
 
 #: words of the example that is shown as ids and words
 _SHOWN_WORDS = 12
@@ -308,7 +320,7 @@ def _runs(comparison: Comparison, findings: Findings, figures: Figures) -> Block
     if len(findings.good):
         yield (
             "Every prediction is kept: a run's in `runs/<run>/predictions.parquet` (example id, label, probability), "
-            f"and all of them in columns beside the texts in `{STORED}`, which `python -m reports --predictions` reads."
+            f"and all of them in columns beside the texts in `{STORED}`, which `rnn-crosscheck predictions` reads."
         )
     for run_id, run in findings.runs[findings.runs["status"] != "ok"].iterrows():
         if run["status"] == "not run":

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.errors import ResultsError
-from reports.disagreement import example_pairs, pairs, runs_of, snippet
-from reports.load import THRESHOLD, Comparison, Predicted, load
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.reports.disagreement import example_pairs, pairs, runs_of, snippet
+from rnn_crosscheck.reports.load import THRESHOLD, Comparison, Predicted, load
 
 STABLE, SPLIT, FLIP, WRONG, GAP = "stable split", "split", "coin flip", "both wrong, sure", "gap"
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from reports.statistics import CONFIDENCE
+from rnn_crosscheck.reports.statistics import CONFIDENCE
 
 #: shares of a few runs, and what is made of them, are equal if they are no further apart
 _ROUNDING = 1e-12

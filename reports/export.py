@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.load import Predicted
+from rnn_crosscheck.reports.load import Predicted
 
 #: name of the file in a comparison's folder
 STORED = "results_stored.json"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports.frames import each, grouped
+from rnn_crosscheck.reports.frames import each, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

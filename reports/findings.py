@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports import (
+from rnn_crosscheck.reports import (
     accuracy,
     calibration,
     dataset,
@@ -18,10 +18,10 @@ from reports import (
     source,
     timing,
 )
-from reports import examples as listing
-from reports.changes import Changes
-from reports.load import Comparison
-from reports.where import where
+from rnn_crosscheck.reports import examples as listing
+from rnn_crosscheck.reports.changes import Changes
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.where import where
 
 #: where the bootstraps start, so that one folder always gives one report
 SEED = 0

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.errors import ResultsError
-from harness.results import FORMAT, write_text
-from reports import accuracy, disagreement, tables
-from reports.agreement import FOLD_PAIRS, MOST_PAIRS
-from reports.findings import Examples
-from reports.frames import each, record, records
-from reports.markdown import code, count, document, escape, folded, listing, note, p_value, percent
-from reports.predictions import Predictions, read_predictions
-from reports.reading import pair_in_words, whole_examples
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.results import FORMAT, refuse_foreign, says_of_itself, write_text
+from rnn_crosscheck.reports import accuracy, disagreement, tables
+from rnn_crosscheck.reports.agreement import FOLD_PAIRS, MOST_PAIRS
+from rnn_crosscheck.reports.findings import Examples
+from rnn_crosscheck.reports.frames import each, record, records
+from rnn_crosscheck.reports.markdown import code, count, document, escape, folded, listing, note, p_value, percent
+from rnn_crosscheck.reports.predictions import Predictions, read_predictions
+from rnn_crosscheck.reports.reading import pair_in_words, whole_examples
 
 #: pairs whose examples are listed, and models and pairs that the answer spells out
 _LISTED, _SPELLED_OUT, _SPELLED_PAIRS = 4, 4, 3
@@ -40,11 +40,11 @@ def build(paths: Sequence[Path], output: Path) -> Path:
     Raises
     ------
     ResultsError
-        A file can't be used (see `read_predictions`), or `output` can't be written or holds a comparison, whose
-        report would be lost. Then nothing is written.
+        A file can't be used (see `read_predictions`), or `output` can't be written. Then nothing is written.
+    UsageError
+        `output` holds anything but an earlier report of this kind.
     """
-    if (output / "manifest.json").exists():
-        raise ResultsError(f"{output} is the folder of a comparison, which has a report of its own; give another.")
+    refuse_foreign(output, "--output", lambda folder: says_of_itself(folder / "comparison.json", {"files", "joined"}))
     predictions = read_predictions(paths)
     findings = find(predictions)
     report = output / "report.md"
@@ -130,7 +130,7 @@ def _blocks(predictions: Predictions, findings: PredictionFindings) -> Iterator[
     positive = float((predictions.test["label"] == 1).mean())
     yield (
         f"{percent(positive)} % of the labels are positive. {predictions.joined} Reproduce with "
-        f"{code(f'python -m reports --predictions {files}')}"
+        f"{code(f'rnn-crosscheck predictions {files}')}"
     ).replace("  ", " ")
     yield "## In short"
     yield "\n".join(f"- {sentence}" for sentence in answer(predictions, findings))

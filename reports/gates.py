@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.gates import Gate, Rule
-from reports.changes import Changes
-from reports.frames import each
-from reports.markdown import percent, plain, significant
+from rnn_crosscheck.harness.gates import Gate, Rule
+from rnn_crosscheck.reports.changes import Changes
+from rnn_crosscheck.reports.frames import each
+from rnn_crosscheck.reports.markdown import percent, plain, significant
 
 
 @dataclass(frozen=True)

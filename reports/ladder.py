@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.excess import Estimate, between, excess, paired, within
-from reports.frames import each, grouped
-from reports.load import THRESHOLD, Comparison, Predicted
-from reports.statistics import cochrans_q, fleiss_kappa
+from rnn_crosscheck.reports.excess import Estimate, between, excess, paired, within
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import THRESHOLD, Comparison, Predicted
+from rnn_crosscheck.reports.statistics import cochrans_q, fleiss_kappa
 
 #: names of the rungs, by their number
 RUNGS = ("transplanted", "twin", "matched", "native pair", "reseeded", "architecture")

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.statistics import mean_interval, paired_counts, paired_difference, welch
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.statistics import mean_interval, paired_counts, paired_difference, welch
 
 #: parts of equal size that the test examples are cut into
 PARTS = 5

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from harness.errors import ResultsError
-from harness.protocol import DIVISIONS
-from harness.results import (
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.protocol import DIVISIONS
+from rnn_crosscheck.harness.results import (
     DatasetFacts,
     EffectsRecord,
     Manifest,

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.protocol import DIVISIONS, TrainingSpec
-from harness.results import STAGES, ParityRecord, StageRecord
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.markdown import scientific
-from reports.statistics import mean_interval
+from rnn_crosscheck.harness.protocol import DIVISIONS, TrainingSpec
+from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import scientific
+from rnn_crosscheck.reports.statistics import mean_interval
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.errors import ResultsError
-from reports.load import Predicted
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.reports.load import Predicted
 
 LABELS = ("actual_pred", "label")
 SUFFIX, BARE = "_prob", "probability"

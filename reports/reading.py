@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reports import tables
-from reports.examples import FLIP, GAP, SPLIT, STABLE, WRONG, kinds
-from reports.findings import Examples, Findings
-from reports.frames import each
-from reports.load import Comparison
-from reports.markdown import count, escape, folded, listing, note, percent
-from reports.words import LEAST, Moved, Read, Reader
+from rnn_crosscheck.reports import tables
+from rnn_crosscheck.reports.examples import FLIP, GAP, SPLIT, STABLE, WRONG, kinds
+from rnn_crosscheck.reports.findings import Examples, Findings
+from rnn_crosscheck.reports.frames import each
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import count, escape, folded, listing, note, percent
+from rnn_crosscheck.reports.words import LEAST, Moved, Read, Reader
 
 #: every example with every run's prediction
 EXAMPLES_FILE = "examples.parquet"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.changes import Changes
-from reports.figures import named
-from reports.findings import Findings
-from reports.frames import each, grouped, records
-from reports.load import Comparison
-from reports.markdown import (
+from rnn_crosscheck.reports.changes import Changes
+from rnn_crosscheck.reports.figures import named
+from rnn_crosscheck.reports.findings import Findings
+from rnn_crosscheck.reports.frames import each, grouped, records
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import (
     NONE,
     Column,
     code,

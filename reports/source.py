@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from harness.protocol import Protocol
-from reports.load import Comparison
-from reports.statistics import one_more, paired_counts
+from rnn_crosscheck.harness.protocol import Protocol
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.statistics import one_more, paired_counts
 
 # What the notebook this project grew out of printed, in December 2021, for one seed of Keras on 25,000 test
 # reviews. These are the only figures of this report that were not computed here.

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from reports.figures import named
-from reports.findings import Findings
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.markdown import (
+from rnn_crosscheck.reports.figures import named
+from rnn_crosscheck.reports.findings import Findings
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import (
     Column,
     count,
     decimals,
@@ -29,7 +29,7 @@ from reports.markdown import (
     text,
     unless_long,
 )
-from reports.parity import STAGE_WORDS
+from rnn_crosscheck.reports.parity import STAGE_WORDS
 
 _TWO = decimals(2)
 

@@ -21,7 +21,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa as _fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.ratios import TRIM
+from rnn_crosscheck.harness.ratios import TRIM
 
 #: confidence of every interval in the report
 CONFIDENCE = 0.95

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports.accuracy import best
-from reports.divergence import HORIZON
-from reports.findings import Examples, Findings
-from reports.frames import each, grouped
-from reports.markdown import (
+from rnn_crosscheck.reports.accuracy import best
+from rnn_crosscheck.reports.divergence import HORIZON
+from rnn_crosscheck.reports.findings import Examples, Findings
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.markdown import (
     NONE,
     Column,
     count,
@@ -29,7 +29,7 @@ from reports.markdown import (
     table,
     text,
 )
-from reports.parity import STAGE_WORDS, others, worst
+from rnn_crosscheck.reports.parity import STAGE_WORDS, others, worst
 
 _TWO = decimals(2)
 _THREE = decimals(3)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from harness.ratios import a_against_a, against_baseline, typical
-from harness.results import RunResult, StageRecord, TimingRecord
-from reports.frames import grouped
-from reports.load import Comparison
+from rnn_crosscheck.harness.ratios import a_against_a, against_baseline, typical
+from rnn_crosscheck.harness.results import RunResult, StageRecord, TimingRecord
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import Comparison
 
 _CELL = ("model", "operation", "division", "setting")
 

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.excess import between, excess
-from reports.frames import each
-from reports.ladder import FEWEST, sides
-from reports.lengths import buckets
-from reports.load import THRESHOLD, Comparison
-from reports.markdown import count, percent
+from rnn_crosscheck.reports.excess import between, excess
+from rnn_crosscheck.reports.frames import each
+from rnn_crosscheck.reports.ladder import FEWEST, sides
+from rnn_crosscheck.reports.lengths import buckets
+from rnn_crosscheck.reports.load import THRESHOLD, Comparison
+from rnn_crosscheck.reports.markdown import count, percent
 
 #: how sure the runs are on average, cut at fixed places: share of the way from 0.5 to 0 or 1
 _SURE = (0.0, 0.25, 0.5, 0.75, 1.0)

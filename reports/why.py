@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from reports import tables
-from reports.answer import judgements
-from reports.divergence import ENOUGH_TWINS, HORIZON, ROUNDING, SATURATED, SLACK
-from reports.findings import Findings, Why
-from reports.frames import each, grouped
-from reports.load import Comparison
-from reports.markdown import count, escape, folded, image, listing, megabytes, note, percent, scientific
-from reports.parity import STAGE_WORDS, others
+from rnn_crosscheck.reports import tables
+from rnn_crosscheck.reports.answer import judgements
+from rnn_crosscheck.reports.divergence import ENOUGH_TWINS, HORIZON, ROUNDING, SATURATED, SLACK
+from rnn_crosscheck.reports.findings import Findings, Why
+from rnn_crosscheck.reports.frames import each, grouped
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.markdown import count, escape, folded, image, listing, megabytes, note, percent, scientific
+from rnn_crosscheck.reports.parity import STAGE_WORDS, others
 
 #: causes that are named in front of their table
 _FIRST_CAUSES = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.load import Occlusions
+from rnn_crosscheck.reports.load import Occlusions
 
 #: words, and runs of words, that are named for each run of an example
 NAMED, NAMED_RUNS = 3, 1

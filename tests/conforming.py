@@ -11,11 +11,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Capability, EpochStats, Forward, InferenceModel, Layer, Model, check_batch
-from harness.batches import Batches
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.reference import ReferenceModel
-from harness.weights import Weights, initial_weights
+from rnn_crosscheck.harness.backend import (
+    Backend,
+    Capability,
+    EpochStats,
+    Forward,
+    InferenceModel,
+    Layer,
+    Model,
+    check_batch,
+)
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.reference import ReferenceModel
+from rnn_crosscheck.harness.weights import Weights, initial_weights
 
 Tokens = NDArray[np.int32]
 Labels = NDArray[np.float32]

@@ -30,6 +30,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
         patch.setenv("CROSSCHECK_CACHE", str(tmp_path_factory.mktemp("cache")))
         # Processes started by the tests find `tests.fakes`.
         patch.setenv("PYTHONPATH", str(ROOT))
+        # Importing hypothesis takes longer than the rest of a small session.
+        patch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:cacheprovider")
         # What they start is a session of its own: pytest-benchmark would take it for part of a distributed one.
         for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
             patch.delenv(name, raising=False)

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backend import Backend, Capability, EpochStats, Layer, Model
-from harness.batches import Batches
-from harness.protocol import ModelSpec, Setting, TrainingSpec
-from harness.weights import Weights, initial_weights
+from rnn_crosscheck.harness.backend import Backend, Capability, EpochStats, Layer, Model
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
+from rnn_crosscheck.harness.weights import Weights, initial_weights
 
 _HOUR_NS = 3_600_000_000_000
 

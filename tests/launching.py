@@ -13,5 +13,5 @@ def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "COLUMNS": "150", "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+        env={**os.environ, "COLUMNS": "150"},
     )

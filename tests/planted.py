@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import pytorch
-from backends.pytorch import PyTorch
-from harness import parity
-from harness.adam import Adam
-from harness.backend import EpochStats, Forward, Model
-from harness.batches import Batches
-from harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec, switched
-from harness.weights import Weights
+from rnn_crosscheck.backends import pytorch
+from rnn_crosscheck.backends.pytorch import PyTorch
+from rnn_crosscheck.harness import parity
+from rnn_crosscheck.harness.adam import Adam
+from rnn_crosscheck.harness.backend import EpochStats, Forward, Model
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec, switched
+from rnn_crosscheck.harness.weights import Weights
 
 VOCABULARY, LENGTH, BATCH = 120, 30, 8
 _Tensor = Any

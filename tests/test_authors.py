@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.backend import Registered
-from harness.listing import Availability, availability, listing
+from rnn_crosscheck.harness.backend import Registered
+from rnn_crosscheck.harness.listing import Availability, availability, listing
 from tests.launching import python
 
 ROOT = Path(__file__).parents[1]
+REFERENCE = "rnn_crosscheck.harness.reference:Reference"
 
 
 # --- the documented example ---------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ def test_an_adapter_is_read_in_one_sitting(path: Path) -> None:
 
 
 def new(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "harness", "new-backend", name, *options, folder=folder)
+    return python("-m", "rnn_crosscheck", "new-backend", name, *options, folder=folder)
 
 
 def test_a_new_backend_is_three_files_and_says_what_to_do(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_the_first_conformance_run_lists_what_to_write_in_order(tmp_path: Path) 
 
 
 def test_availability_is_a_value(tmp_path: Path) -> None:
-    reference = Registered("reference", "harness.reference:Reference")
+    reference = Registered("reference", REFERENCE)
     assert availability(reference) == Availability("available", "cpu")
     broken = availability(Registered("gone", "tests.nowhere:Gone"))
     assert broken.status == "broken"
@@ -122,7 +123,7 @@ def test_a_framework_that_can_not_be_used_is_broken() -> None:
 
 
 def test_the_list_has_a_row_for_each_backend() -> None:
-    shown = listing([Registered("reference", "harness.reference:Reference"), Registered("gone", "tests.nowhere:Gone")])
+    shown = listing([Registered("reference", REFERENCE), Registered("gone", "tests.nowhere:Gone")])
     rows = [line.split() for line in shown.splitlines()]
     assert [row[:2] for row in rows[2:]] == [["gone", "broken"], ["reference", "available"]]
     assert "factors, matched, parity" in shown

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.results import (
+from rnn_crosscheck.harness.results import (
     STAGES,
     TRANSPLANT_TOLERANCE,
     Manifest,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.publish import BEGIN, END, main_part
-from harness.protocol import Protocol, load_protocol
+from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from tests.conftest import ROOT
 
 IMDB = ROOT / "docs" / "comparisons" / "imdb"

@@ -20,9 +20,9 @@ import numpy as np
 from keras_duplicates import dense
 from scipy import stats
 
-from harness.datasets import reviews, selection
-from harness.datasets.text import PAD
-from harness.protocol import ModelSpec, Protocol, load_protocol
+from rnn_crosscheck.harness.datasets import reviews, selection
+from rnn_crosscheck.harness.datasets.text import PAD
+from rnn_crosscheck.harness.protocol import ModelSpec, Protocol, load_protocol
 
 VARIANTS = ("as it is", "dense", "twin")
 FREQUENT = 20

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError, unknown
+from rnn_crosscheck.harness.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from harness.datasets.dataset import Dataset
+    from rnn_crosscheck.harness.datasets.dataset import Dataset
 
 #: name -> module:function; the function takes the user's file or folder and the cache folder, None for neither
 _LOADERS = {
-    "aclimdb": "harness.datasets.aclimdb:load",
-    "imdb": "harness.datasets.imdb:load",
-    "reviews": "harness.datasets.reviews:load",
-    "table": "harness.datasets.table:load",
+    "aclimdb": "rnn_crosscheck.harness.datasets.aclimdb:load",
+    "imdb": "rnn_crosscheck.harness.datasets.imdb:load",
+    "reviews": "rnn_crosscheck.harness.datasets.reviews:load",
+    "table": "rnn_crosscheck.harness.datasets.table:load",
 }
 #: those whose function takes the names of columns as well
 _WITH_COLUMNS = frozenset({"table"})
@@ -54,7 +54,7 @@ def load(name: str, *, data: Path | None = None, columns: str = "", cache: Path 
     module, _, function = _LOADERS[name].partition(":")
     loader: Callable[..., Dataset] = getattr(importlib.import_module(module), function)
     if name in _WITH_COLUMNS:
-        from harness.datasets.columns import parse
+        from rnn_crosscheck.harness.datasets.columns import parse
 
         return loader(data, cache, parse(columns))
     if columns:

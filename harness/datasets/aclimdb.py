@@ -22,10 +22,10 @@ from typing import Self
 
 import numpy as np
 
-from harness.datasets import text
-from harness.datasets.cache import cached
-from harness.datasets.dataset import Corpus, Dataset, SplitName
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.cache import cached
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.errors import DataError
 
 NAME = "aclimdb"
 ARCHIVE = "aclImdb_v1.tar.gz"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import platformdirs
 
-from harness.datasets.dataset import FORMAT, Corpus, Dataset, write
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets.dataset import FORMAT, Corpus, Dataset, write
+from rnn_crosscheck.harness.errors import DataError
 
 #: raised whenever the same source would be read, split or encoded in another way
 VERSION = 1

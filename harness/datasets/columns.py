@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from harness.errors import UsageError
+from rnn_crosscheck.harness.errors import UsageError
 
 _EXAMPLE = "text=review,label=sentiment,split=fold,id=key"
 

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.datasets import text
-from harness.errors import DataError
-from harness.results import write_json
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.errors import DataError
+from rnn_crosscheck.harness.results import write_json
 
 FORMAT = 1
 

@@ -19,10 +19,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets import cache as _cache
-from harness.datasets import text
-from harness.datasets.dataset import Corpus, Dataset, SplitName
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets import cache as _cache
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.errors import DataError
 
 NPZ = "imdb.npz"
 INDEX = "imdb_word_index.json"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.datasets.cache import cached
-from harness.datasets.dataset import Corpus, Dataset, SplitName
-from harness.errors import DataError, UsageError
+from rnn_crosscheck.harness.datasets.cache import cached
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.errors import DataError, UsageError
 
 NAME = "reviews"
 SOURCE = (

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets import text
-from harness.datasets.dataset import Dataset, Split
-from harness.errors import UsageError
-from harness.protocol import DataSpec
-from harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.dataset import Dataset, Split
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.protocol import DataSpec
+from rnn_crosscheck.harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
 
 #: examples that are padded at once when figures are taken of a whole block
 _CHUNK = 2048

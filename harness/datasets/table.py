@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets import cache as _cache
-from harness.datasets import text
-from harness.datasets.columns import Columns
-from harness.datasets.dataset import SPLITS, Corpus, Dataset, first_repeat
-from harness.datasets.reviews import TRAIN_UNTIL, VALID_UNTIL
-from harness.datasets.spill import Numbered, Spill
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets import cache as _cache
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.columns import Columns
+from rnn_crosscheck.harness.datasets.dataset import SPLITS, Corpus, Dataset, first_repeat
+from rnn_crosscheck.harness.datasets.reviews import TRAIN_UNTIL, VALID_UNTIL
+from rnn_crosscheck.harness.datasets.spill import Numbered, Spill
+from rnn_crosscheck.harness.errors import DataError
 
 NAME = "table"
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")

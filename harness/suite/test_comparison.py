@@ -12,9 +12,9 @@ from typing import TypeVar
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
-from harness.session import ComparisonSession, RecordedClock, Timed
-from harness.toolchain import PARAMETERS
+from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
+from rnn_crosscheck.harness.session import ComparisonSession, RecordedClock, Timed
+from rnn_crosscheck.harness.toolchain import PARAMETERS
 
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conformance import Check
-from harness.conformance_session import ConformanceSession
+from rnn_crosscheck.harness.conformance import Check
+from rnn_crosscheck.harness.conformance_session import ConformanceSession
 
 pytestmark = [pytest.mark.timeout(0)]  # a check that hangs is stopped by the session
 

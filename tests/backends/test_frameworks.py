@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.backend import Backend, Capability, find, missing_distributions
-from harness.machine import memory_variables
-from harness.protocol import switched
-from harness.reference import ReferenceModel
-from harness.weights import PARAMETERS, canonical_shapes, check_weights, count_parameters, initial_weights
+from rnn_crosscheck.harness.backend import Backend, Capability, find, missing_distributions
+from rnn_crosscheck.harness.machine import memory_variables
+from rnn_crosscheck.harness.protocol import switched
+from rnn_crosscheck.harness.reference import ReferenceModel
+from rnn_crosscheck.harness.weights import (
+    PARAMETERS,
+    canonical_shapes,
+    check_weights,
+    count_parameters,
+    initial_weights,
+)
 from tests.backends.checks import (
     BATCH,
     CELLS,
@@ -97,7 +103,8 @@ def test_imports_its_framework_late_and_no_other(ask: Ask, backend: str) -> None
 
 
 def test_looking_at_backends_imports_no_framework() -> None:
-    code = f"import sys, backends.keras, backends.pytorch; print([f for f in {FRAMEWORKS} if f in sys.modules])"
+    imports = "import sys; from rnn_crosscheck.backends import keras, pytorch"
+    code = f"{imports}; print([f for f in {FRAMEWORKS} if f in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.adam import Adam, clip, rates
-from harness.protocol import Factors, TrainingSpec
+from rnn_crosscheck.harness.adam import Adam, clip, rates
+from rnn_crosscheck.harness.protocol import Factors, TrainingSpec
 
 
 def gradients() -> dict[str, np.ndarray]:

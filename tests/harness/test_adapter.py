@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.adapter import Late, SteppingModel, Update
-from harness.backend import in_chunks
-from harness.conformance import Examples, spec_of
-from harness.errors import ContractError
-from harness.protocol import TrainingSpec
+from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
+from rnn_crosscheck.harness.backend import in_chunks
+from rnn_crosscheck.harness.conformance import Examples, spec_of
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import TrainingSpec
 
 
 def python(code: str) -> str:
@@ -25,7 +25,7 @@ def python(code: str) -> str:
 
 def test_a_late_module_is_imported_when_something_of_it_is_used() -> None:
     code = (
-        "import sys; from harness.adapter import Late; t = Late('tabulate'); "
+        "import sys; from rnn_crosscheck.harness.adapter import Late; t = Late('tabulate'); "
         "a = 'tabulate' in sys.modules; v = t.__version__; print(a, 'tabulate' in sys.modules, bool(v))"
     )
     assert python(code) == "False True True"
@@ -41,7 +41,7 @@ def test_who_looks_at_a_late_module_imports_nothing() -> None:
 def test_what_is_kept_out_is_as_if_it_were_not_installed() -> None:
     assert importlib.util.find_spec("tabulate") is not None
     code = (
-        "from harness.adapter import keep_out\nkeep_out({'tabulate'})\nimport json\n"
+        "from rnn_crosscheck.harness.adapter import keep_out\nkeep_out({'tabulate'})\nimport json\n"
         "try:\n    import tabulate\nexcept ImportError as error:\n    print(error)"
     )
     assert python(code) == "tabulate is kept out of this process, where another framework runs."

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.apart import Apart
-from harness.errors import CrosscheckError, DataError
+from rnn_crosscheck.harness.apart import Apart
+from rnn_crosscheck.harness.errors import CrosscheckError, DataError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from harness import backend
-from harness.backend import (
+from rnn_crosscheck.harness import backend
+from rnn_crosscheck.harness.backend import (
     InferenceModel,
     Registered,
     check_contract,
@@ -14,8 +14,8 @@ from harness.backend import (
     registered,
     versions,
 )
-from harness.errors import ContractError, UsageError
-from harness.protocol import TrainingSpec
+from rnn_crosscheck.harness.errors import ContractError, UsageError
+from rnn_crosscheck.harness.protocol import TrainingSpec
 from tests import fakes
 
 
@@ -55,8 +55,8 @@ def test_a_local_backend_goes_by_module_and_class() -> None:
     [
         ("tests.nowhere:Steady", ["tests.nowhere:Steady", "can't be imported"]),
         ("tests.fakes:Nobody", ["can't be imported", "Nobody"]),
-        ("tests.fakes:np", ["expected a subclass of harness.backend.Backend"]),
-        ("tests.fakes:BagModel", ["expected a subclass of harness.backend.Backend"]),
+        ("tests.fakes:np", ["expected a subclass of rnn_crosscheck.harness.backend.Backend"]),
+        ("tests.fakes:BagModel", ["expected a subclass of rnn_crosscheck.harness.backend.Backend"]),
         ("tests.fakes:Unfinished", ["does not implement", "create", "devices", "environment", "setup"]),
         (
             "tests.fakes:OtherSignature",
@@ -91,7 +91,7 @@ def test_what_breaks_the_contract_is_refused_in_one_line_with_both_sides(target:
             {"model": Predicting},
             "claims matched and native, but Predicting is an InferenceModel, which trains nothing.",
         ),
-        ({"model": dict}, "model must be a subclass of harness.backend.Model, got <class 'dict'>."),
+        ({"model": dict}, "model must be a subclass of rnn_crosscheck.harness.backend.Model, got <class 'dict'>."),
         ({"model": OtherStep}, "OtherStep.train_step takes (batch), the contract asks for (tokens, labels)."),
     ],
 )
@@ -128,14 +128,19 @@ def test_what_is_native_depends_on_clipping_in_keras_on_tensorflow() -> None:
 
 
 def test_two_distributions_cannot_take_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [Registered("pytorch", "backends.pytorch:PyTorch"), Registered("pytorch", "elsewhere:Torch")]
+    points = [
+        Registered("pytorch", "rnn_crosscheck.backends.pytorch:PyTorch"),
+        Registered("pytorch", "elsewhere:Torch"),
+    ]
 
     class Point:
         def __init__(self, entry: Registered) -> None:
             self.name, self.value = entry.name, entry.target
 
     monkeypatch.setattr(backend.metadata, "entry_points", lambda group: [Point(entry) for entry in points])
-    with pytest.raises(ContractError, match=r"Two backends .*'pytorch': backends\.pytorch:PyTorch and elsewhere:Torch"):
+    with pytest.raises(
+        ContractError, match=r"Two backends .*'pytorch': rnn_crosscheck\.backends\.pytorch:PyTorch and elsewhere:Torch"
+    ):
         registered()
 
 

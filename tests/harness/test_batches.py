@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.batches import Batches, epoch_order
+from rnn_crosscheck.harness.batches import Batches, epoch_order
 
 
 class Rows:

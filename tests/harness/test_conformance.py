@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.backend import Backend, check_contract
-from harness.conformance import CHECKS, Trial, carry_out, checks_of
+from rnn_crosscheck.harness.backend import Backend, check_contract
+from rnn_crosscheck.harness.conformance import CHECKS, Trial, carry_out, checks_of
 from tests import conforming, importing
 from tests.launching import python
 

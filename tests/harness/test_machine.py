@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from harness.machine import memory_facts, memory_variables
+from rnn_crosscheck.harness.machine import memory_facts, memory_variables
 
 #: what a training step does with its memory; prints the pages that the system had to hand out meanwhile
 STEPS = """
@@ -28,7 +28,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 #: prints the bytes by which a process's peak is smaller once it was told to start anew
 FORGOTTEN = """
 import numpy as np
-from harness.worker import forget_peak_memory, peak_memory
+from rnn_crosscheck.harness.worker import forget_peak_memory, peak_memory
 
 pieces = [np.ones(200_000) for _ in range(100)]
 del pieces

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.datasets.text import FIRST_WORD, OOV, PAD, START, encode, pad
-from harness.occlusion import WINDOWS, occlude, spell, unknown, write
-from harness.results import OcclusionsRecord, occlusion_tables, read_record
+from rnn_crosscheck.harness.datasets.text import FIRST_WORD, OOV, PAD, START, encode, pad
+from rnn_crosscheck.harness.occlusion import WINDOWS, occlude, spell, unknown, write
+from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables, read_record
 
 
 def row(*ids: int, length: int = 8) -> np.ndarray:

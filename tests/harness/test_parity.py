@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.backend import Forward, Step
-from harness.batches import Batches
-from harness.errors import CrosscheckError
-from harness.parity import FACTORS, _Steps, native_in
-from harness.protocol import DataSpec, Factors, ModelSpec, RunSpec, TrainingSpec, switched
-from harness.reference import ReferenceModel
-from harness.trace import Noise, Trace, calibrate, initial_twin, probe_steps
-from harness.weights import PARAMETERS, initial_weights
+from rnn_crosscheck.harness.backend import Forward, Step
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.parity import FACTORS, _Steps, native_in
+from rnn_crosscheck.harness.protocol import DataSpec, Factors, ModelSpec, RunSpec, TrainingSpec, switched
+from rnn_crosscheck.harness.reference import ReferenceModel
+from rnn_crosscheck.harness.trace import Noise, Trace, calibrate, initial_twin, probe_steps
+from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
 
 ROOT = Path(__file__).parents[2]
 BOTH = ("rnn", "lstm")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from harness.results import (
+from rnn_crosscheck.harness.results import (
     Manifest,
     OcclusionsRecord,
     RunResult,
@@ -157,6 +157,61 @@ def test_a_mistake_is_one_sentence_and_exit_code_4(
     assert not list(pytester.path.glob("comparison/runs/*"))
 
 
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (".", r"needs a new or an empty folder, or one that was written before; .* holds other files \(.*\)"),
+        ("", r"--crosscheck-output needs the name of a folder, got an empty value\."),
+        ("mine", r"'\S*mine' holds other files \(figures, manifest\.json, report\.md and 1 more\)"),
+        ("mine/report.md", r"'\S*report\.md' is no folder"),
+        ("link", r"'\S*link' holds other files"),
+        ("dangling", r"'\S*dangling' is a link to nothing"),
+    ],
+)
+def test_nothing_of_the_user_s_is_touched(pytester: pytest.Pytester, output: str, sentence: str) -> None:
+    mine = pytester.path / "mine"
+    (mine / "figures").mkdir(parents=True)
+    for name in ("figures/mine.png", "report.md", "test.parquet"):
+        (mine / name).write_text(f"my {name}")
+    (mine / "manifest.json").write_text('{"name": "a web application", "icons": []}')
+    (pytester.path / "link").symlink_to("mine")
+    (pytester.path / "dangling").symlink_to("nowhere")
+
+    def everything() -> dict[str, bytes]:
+        there = [path for path in pytester.path.rglob("*") if path.name != ".benchmarks"]  # pytest-benchmark's own
+        return {str(path): path.read_bytes() if path.is_file() else b"" for path in there}
+
+    before = everything()
+    result = pytester.runpytest_inprocess(*arguments(), "--crosscheck-output", output)
+    assert result.ret == 4, text(result)
+    assert re.search(sentence, text(result)), text(result)
+    assert "Traceback" not in text(result)
+    assert everything() == before
+
+
+def test_an_empty_folder_is_taken_and_what_is_put_into_ours_is_left_alone(pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("comparison")
+    # What a session leaves that is killed while it writes its first file.
+    (folder / ".manifest.json-x1y2").write_text("{")
+    one = (*arguments("tests.fakes:Steady", *RNN), "-k", "matched and training")
+    assert pytester.runpytest_subprocess(*one).ret == 0
+    mine = [folder / "notes.md", folder / "figures" / "mine.png", folder / "runs" / "mine.csv"]
+    for path in mine:
+        path.write_text("mine")
+    assert pytester.runpytest_subprocess(*one).ret == 0
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+
+
+def test_names_of_folders_select_nothing(pytester: pytest.Pytester) -> None:
+    """The suite lies in folders whose names have `rnn` in them, and perhaps those of frameworks."""
+    shown = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", "rnn and not lstm").stdout.lines
+    found = [line for line in shown if "::test_" in line]
+    assert found
+    assert all("-rnn" in line for line in found)
+    for name in ("suite", "harness"):
+        assert pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", name).ret == 5
+
+
 def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the_others_go_on(
     pytester: pytest.Pytester,
 ) -> None:
@@ -245,7 +300,10 @@ def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_proce
 
 def _is_worker_in(cmdline: Path, folder: Path) -> bool:
     try:
-        return b"harness.worker" in cmdline.read_bytes() and Path(os.readlink(cmdline.parent / "cwd")) == folder
+        return (
+            b"rnn_crosscheck.harness.worker" in cmdline.read_bytes()
+            and Path(os.readlink(cmdline.parent / "cwd")) == folder
+        )
     except OSError:
         return False
 
@@ -387,30 +445,16 @@ def test_ini_values_stand_for_options(pytester: pytest.Pytester) -> None:
     )
 
 
-def test_a_project_with_packages_of_the_same_names_is_no_obstacle(
-    pytester: pytest.Pytester,
-) -> None:
-    for name in ("harness", "reports"):
-        pytester.mkpydir(name)
-    pytester.makeconftest("import pytest")
-    # `python -m pytest` would put the current folder first, where nothing can be done about it; `pytest` doesn't.
-    command = [str(Path(sys.executable).with_name("pytest")), *arguments("tests.fakes:Steady")]
-    answer = subprocess.run(
-        [*command, "-k", "rnn and matched"], cwd=pytester.path, capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert (pytester.path / "comparison" / "report.md").is_file()
-
-
 def test_without_the_flag_nothing_is_collected_or_imported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
 
         def test_nothing_heavy_is_there():
-            heavy = {"tensorflow", "keras", "torch", "pandas", "pyarrow", "numpy", "pydantic", "harness.session"}
+            heavy = {"tensorflow", "keras", "torch", "pandas", "pyarrow", "numpy", "pydantic"}
             assert heavy & set(sys.modules) == set()
-            assert "harness.plugin" in sys.modules
+            ours = sorted(name for name in sys.modules if name.startswith("rnn_crosscheck"))
+            assert ours == ["rnn_crosscheck", "rnn_crosscheck.plugin"]
         """
     )
     result = pytester.runpytest_subprocess()

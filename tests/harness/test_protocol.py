@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
-from harness.protocol import Protocol, RunSpec, load_protocol, preset_names
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.protocol import Protocol, RunSpec, load_protocol, preset_names
 
 
 def spec(protocol: Protocol, **changes: object) -> RunSpec:

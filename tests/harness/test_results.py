@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import ResultsError
-from harness.protocol import load_protocol
-from harness.results import (
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.results import (
     WEIGHTS,
     Failure,
     RunResult,
@@ -24,7 +24,7 @@ from harness.results import (
     write_run,
     write_text,
 )
-from harness.weights import PARAMETERS, initial_weights
+from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
 from tests.harness.test_protocol import spec
 
 

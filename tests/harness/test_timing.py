@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import datasets
-from harness.errors import UsageError
-from harness.protocol import Protocol, load_protocol
-from harness.results import TimingRecord, TimingResults
-from harness.runner import look_up
-from harness.timing import Point, Stopwatch, balanced_orders, merged, points, sweep_points
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.protocol import Protocol, load_protocol
+from rnn_crosscheck.harness.results import TimingRecord, TimingResults
+from rnn_crosscheck.harness.runner import look_up
+from rnn_crosscheck.harness.timing import Point, Stopwatch, balanced_orders, merged, points, sweep_points
 
 SMALL = (
     "data.train_examples=300",

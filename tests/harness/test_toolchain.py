@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.machine import machine
-from harness.results import Manifest, RunResult, TimingResults, read_record
-from harness.toolchain import described, differences, listed
+from rnn_crosscheck.harness.machine import machine
+from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record
+from rnn_crosscheck.harness.toolchain import described, differences, listed
 from tests.conftest import ROOT
 from tests.harness.test_plugin import FAKES, RNN, arguments
 
@@ -32,7 +32,8 @@ class Answer:
     text: str
 
     def passed(self, kind: str = "passed") -> int:
-        found = re.search(rf"(\d+) {kind}\b", self.text.splitlines()[-1])
+        counts = next(line for line in reversed(self.text.splitlines()) if re.search(r" in [\d.]+s", line))
+        found = re.search(rf"(\d+) {kind}\b", counts)
         return int(found[1]) if found else 0
 
 
@@ -79,6 +80,18 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     )
     assert answer.code == 0, answer.text
     return Compared(folder, answer)
+
+
+def test_its_tables_are_for_who_asks_and_ours_come_last(compared: Compared, tmp_path: Path) -> None:
+    copy = compared.copy(tmp_path / "c")
+    asked, silent = compared.answer.text, compare(copy.folder, "-k", "training").text
+    assert re.search(r"^Name \(time in .s\) +Min +Mean +Rounds", asked, re.MULTILINE)
+    assert "Name (time in" not in silent
+    for shown, folder in ((asked, compared.folder), (silent, copy.folder)):
+        *_, accuracy, timing, report = re.split(r"\n=+ (?:accuracy|timing|report) =+\n", shown)
+        assert "tests.fakes:Steady" in accuracy
+        assert "tests.fakes:Steady" in timing
+        assert report == f"{folder}/comparison/report.md\n"
 
 
 def test_every_recorded_round_is_in_the_json_to_the_last_digit(compared: Compared) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.errors import ContractError
-from harness.protocol import load_protocol
-from harness.weights import canonical_shapes, check_weights, count_parameters, initial_weights
+from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.weights import canonical_shapes, check_weights, count_parameters, initial_weights
 
 IMDB = load_protocol("imdb-models")
 

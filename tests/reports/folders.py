@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from harness import occlusion
-from harness.protocol import (
+from rnn_crosscheck.harness import occlusion
+from rnn_crosscheck.harness.protocol import (
     Architecture,
     DataSpec,
     Division,
@@ -22,7 +22,7 @@ from harness.protocol import (
     SeedsSpec,
     TrainingSpec,
 )
-from harness.results import (
+from rnn_crosscheck.harness.results import (
     DatasetFacts,
     Durations,
     EffectRecord,

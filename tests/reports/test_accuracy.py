@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.accuracy import best, differences, run_table, summary, sure
-from reports.load import Comparison, load
-from reports.statistics import paired_difference
+from rnn_crosscheck.reports.accuracy import best, differences, run_table, summary, sure
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.statistics import paired_difference
 from tests.reports.folders import labels, probabilities, write_comparison
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from reports.calibration import MEASURES, curves, quality
-from reports.load import Comparison, load
-from reports.statistics import reliability, wilson
+from rnn_crosscheck.reports.calibration import MEASURES, curves, quality
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.statistics import reliability, wilson
 from tests.reports.folders import labels, probabilities, write_comparison
 
 MODELS = [

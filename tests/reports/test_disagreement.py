@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.disagreement import (
+from rnn_crosscheck.reports.disagreement import (
     FULL_TEXT,
     OUTCOMES,
     example_pairs,
@@ -20,7 +20,7 @@ from reports.disagreement import (
     split_examples,
     sure_mistakes,
 )
-from reports.load import Comparison, load
+from rnn_crosscheck.reports.load import Comparison, load
 from tests.reports.folders import HOSTILE, labels, probabilities, text_of, write_comparison
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.results import TimingResults
-from reports import speed, tables
-from reports.answer import answer
-from reports.build import terminal
-from reports.document import render
-from reports.findings import Examples, Findings, find
-from reports.frames import grouped
-from reports.load import Comparison, load
-from reports.reading import whole_examples
+from rnn_crosscheck.harness.results import TimingResults
+from rnn_crosscheck.reports import speed, tables
+from rnn_crosscheck.reports.answer import answer
+from rnn_crosscheck.reports.build import terminal
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.findings import Examples, Findings, find
+from rnn_crosscheck.reports.frames import grouped
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.reading import whole_examples
 from tests.reports.folders import HOSTILE, source_protocol, write_comparison
 from tests.reports.rendering import kinds_of, tables_of, tokens_of
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import ResultsError
-from harness.protocol import DIVISIONS
-from reports.disagreement import example_pairs, pairs
-from reports.examples import (
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.protocol import DIVISIONS
+from rnn_crosscheck.reports.disagreement import example_pairs, pairs
+from rnn_crosscheck.reports.examples import (
     FIRST,
     FLIP,
     GAP,
@@ -25,7 +25,7 @@ from reports.examples import (
     to_list,
     to_read,
 )
-from reports.load import Comparison, Predicted, load
+from rnn_crosscheck.reports.load import Comparison, Predicted, load
 from tests.reports.folders import EXAMPLES, text_of, write_comparison
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"

@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.protocol import ModelSpec, TrainingSpec
-from harness.reference import ReferenceModel
-from harness.weights import initial_weights
-from reports.excess import Estimate, Parts, between, excess, paired, within
+from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
+from rnn_crosscheck.harness.reference import ReferenceModel
+from rnn_crosscheck.harness.weights import initial_weights
+from rnn_crosscheck.reports.excess import Estimate, Parts, between, excess, paired, within
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

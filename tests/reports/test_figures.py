@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reports.build import draw
-from reports.figures import _spread, ladder
-from reports.findings import find
-from reports.load import load
+from rnn_crosscheck.reports.build import draw
+from rnn_crosscheck.reports.figures import _spread, ladder
+from rnn_crosscheck.reports.findings import find
+from rnn_crosscheck.reports.load import load
 from tests.reports.folders import source_protocol, timing_results, write_comparison
 
 

@@ -13,12 +13,12 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from harness.results import RunResult, TransplantsRecord, read_record, write_json
-from reports.disagreement import pairs
-from reports.document import render
-from reports.findings import find
-from reports.ladder import RUNGS, dots, excesses, rungs, sides, together, transplants
-from reports.load import Comparison, load
+from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_record, write_json
+from rnn_crosscheck.reports.disagreement import pairs
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.findings import find
+from rnn_crosscheck.reports.ladder import RUNGS, dots, excesses, rungs, sides, together, transplants
+from rnn_crosscheck.reports.load import Comparison, load
 from tests.reports.folders import labels, probabilities, write_comparison, write_traces, write_transplants
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports.answer import remembering
-from reports.findings import Findings, find
-from reports.lengths import accuracy_by_length, buckets, growth, lead_by_length
-from reports.load import Comparison, load
+from rnn_crosscheck.reports.answer import remembering
+from rnn_crosscheck.reports.findings import Findings, find
+from rnn_crosscheck.reports.lengths import accuracy_by_length, buckets, growth, lead_by_length
+from rnn_crosscheck.reports.load import Comparison, load
 from tests.reports.folders import write_comparison
 
 

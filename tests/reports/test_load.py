@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import ResultsError
-from reports.load import load
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.reports.load import load
 from tests.reports.folders import (
     INPUTS,
     example_ids,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports.markdown import (
+from rnn_crosscheck.reports.markdown import (
     code,
     count,
     decimals,

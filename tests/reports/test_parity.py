@@ -11,18 +11,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import ResultsError
-from harness.parity import FACTORS
-from harness.protocol import Factors, TrainingSpec
-from harness.results import STAGES, Explanation, Failure, ParityRecord, RunResult, read_record, write_json
-from reports import divergence, figures, parity
-from reports.answer import answer, judgements
-from reports.build import as_json, build
-from reports.divergence import ENOUGH_TWINS, first_out
-from reports.document import render
-from reports.findings import Findings, find, find_why
-from reports.load import Comparison, load
-from reports.why import why_they_differ
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.parity import FACTORS
+from rnn_crosscheck.harness.protocol import Factors, TrainingSpec
+from rnn_crosscheck.harness.results import (
+    STAGES,
+    Explanation,
+    Failure,
+    ParityRecord,
+    RunResult,
+    read_record,
+    write_json,
+)
+from rnn_crosscheck.reports import divergence, figures, parity
+from rnn_crosscheck.reports.answer import answer, judgements
+from rnn_crosscheck.reports.build import as_json, build
+from rnn_crosscheck.reports.divergence import ENOUGH_TWINS, first_out
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.findings import Findings, find, find_why
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.why import why_they_differ
 from tests.reports.folders import (
     LAST,
     PROBES,

@@ -13,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.gates import parse_gates
-from harness.results import Manifest, RunResult, TimingResults, read_record, write_json
-from reports.__main__ import main
-from reports.answer import answer
-from reports.build import build
-from reports.changes import Changes, changes
-from reports.document import render
-from reports.findings import Findings, find
-from reports.frames import each
-from reports.gates import Judged, judge
-from reports.load import Comparison, load
-from reports.since import accuracy_table, disagreement_table, in_short, timings_table, what_changed
-from reports.statistics import independent_ratio, welch, wilson
+from rnn_crosscheck.__main__ import main
+from rnn_crosscheck.harness.gates import parse_gates
+from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record, write_json
+from rnn_crosscheck.reports.answer import answer
+from rnn_crosscheck.reports.build import build
+from rnn_crosscheck.reports.changes import Changes, changes
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.findings import Findings, find
+from rnn_crosscheck.reports.frames import each
+from rnn_crosscheck.reports.gates import Judged, judge
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.since import accuracy_table, disagreement_table, in_short, timings_table, what_changed
+from rnn_crosscheck.reports.statistics import independent_ratio, welch, wilson
 from tests.reports.folders import EXAMPLES, labels, probabilities, protocol, write_comparison, write_example_run
 from tests.reports.rendering import tables_of
 
@@ -520,15 +520,14 @@ def test_an_earlier_comparison_that_is_gone_or_damaged_is_one_line(tmp_path: Pat
 
 def test_the_command_compares_with_any_earlier_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, earlier = (write_comparison(tmp_path / name, **SMALL) for name in ("new", "old"))
-    assert main([str(folder), "--baseline", str(earlier)]) == 0
+    assert main(["report", str(folder), "--baseline", str(earlier)]) == 0
     assert "Compared with `../old`" in (folder / "report.md").read_text()
-    assert main([str(folder)]) == 0
+    assert main(["report", str(folder)]) == 0
     assert "What changed since" not in (folder / "report.md").read_text()
     capsys.readouterr()
     for arguments, sentence in (
-        ([str(folder), "--baseline", str(folder)], "is the comparison itself"),
-        ([str(folder), "--baseline", str(tmp_path / "nowhere")], "There is no "),
-        (["--predictions", "a.csv", "--baseline", str(earlier)], "--baseline goes with the folder of a comparison"),
+        (["report", str(folder), "--baseline", str(folder)], "is the comparison itself"),
+        (["report", str(folder), "--baseline", str(tmp_path / "nowhere")], "There is no "),
     ):
         assert main(arguments) == 4
         error = capsys.readouterr().err

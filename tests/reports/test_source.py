@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.protocol import TrainingSpec
-from reports import tables
-from reports.document import render
-from reports.findings import find
-from reports.load import Comparison, load
-from reports.source import SOURCE_COUNTS, SOURCE_EXAMPLES, applies, beside_the_source, source_accuracy
+from rnn_crosscheck.harness.protocol import TrainingSpec
+from rnn_crosscheck.reports import tables
+from rnn_crosscheck.reports.document import render
+from rnn_crosscheck.reports.findings import find
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.source import SOURCE_COUNTS, SOURCE_EXAMPLES, applies, beside_the_source, source_accuracy
 from tests.reports.folders import labels, probabilities, protocol, source_protocol, write_comparison
 
 

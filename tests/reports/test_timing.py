@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.results import ParityRecord, StageRecord, TimingRecord, TimingResults
-from reports.findings import find
-from reports.load import Comparison
-from reports.speed import speed
-from reports.timing import again, drift, ratios, single_examples, sweep, training_times, tuned
+from rnn_crosscheck.harness.results import ParityRecord, StageRecord, TimingRecord, TimingResults
+from rnn_crosscheck.reports.findings import find
+from rnn_crosscheck.reports.load import Comparison
+from rnn_crosscheck.reports.speed import speed
+from rnn_crosscheck.reports.timing import again, drift, ratios, single_examples, sweep, training_times, tuned
 
 ROUNDS = tuple(int(1e6 * x) for x in (20, 22, 30, 19, 21, 40, 20, 22))
 

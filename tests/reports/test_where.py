@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.disagreement import pairs
-from reports.excess import between, excess
-from reports.ladder import dots, excesses
-from reports.load import Comparison, load
-from reports.where import where
+from rnn_crosscheck.reports.disagreement import pairs
+from rnn_crosscheck.reports.excess import between, excess
+from rnn_crosscheck.reports.ladder import dots, excesses
+from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.where import where
 from tests.reports.folders import EXAMPLES, labels, probabilities, write_comparison
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"

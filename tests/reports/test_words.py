@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import ResultsError
-from reports.load import Occlusions, load
-from reports.words import AROUND, LEAST, NAMED, Moved, Read, Reader
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.reports.load import Occlusions, load
+from rnn_crosscheck.reports.words import AROUND, LEAST, NAMED, Moved, Read, Reader
 from tests.reports.folders import write_comparison, write_occlusions
 
 RUN, EXAMPLE = "native-pytorch-lstm-seed0", "example-020"

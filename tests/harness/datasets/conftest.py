@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import datasets
-from harness.datasets import dataset as module
-from harness.datasets import reviews as loader
-from harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets import dataset as module
+from rnn_crosscheck.harness.datasets import reviews as loader
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
 from tests.harness.datasets import naive
 
 

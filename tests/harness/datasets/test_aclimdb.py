@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import datasets
-from harness.datasets import aclimdb
-from harness.datasets.dataset import Dataset
-from harness.errors import DataError
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets import aclimdb
+from rnn_crosscheck.harness.datasets.dataset import Dataset
+from rnn_crosscheck.harness.errors import DataError
 
 REVIEWS = {
     "aclImdb/train/neg/0_3.txt": "A dull film. <br />Dull!",

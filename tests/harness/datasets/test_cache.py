@@ -7,9 +7,9 @@ import numpy as np
 import platformdirs
 import pytest
 
-from harness.datasets import cache
-from harness.datasets.dataset import Corpus, Dataset
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets import cache
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.errors import DataError
 from tests.harness.datasets import naive
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.datasets import text
-from harness.datasets.dataset import Corpus, Dataset
-from harness.errors import DataError
+from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.errors import DataError
 from tests.harness.datasets import naive
 
 Build = Callable[[Corpus], Dataset]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import datasets
-from harness.datasets import imdb
-from harness.errors import DataError
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets import imdb
+from rnn_crosscheck.harness.errors import DataError
 
 WORDS = {"the": 1, "film": 2, "was": 3, "good": 4, "bad": 5}
 TRAIN = ([[1, 2, 3, 4], [1, 2, 3, 5], [4], [5, 5]], [1, 0, 1, 0])
@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from keras.src.datasets import imdb as theirs
 from keras.utils import pad_sequences
-from harness import datasets
+from rnn_crosscheck.harness import datasets
 
 folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
 ours = datasets.load("imdb", data=folder, cache=cache)

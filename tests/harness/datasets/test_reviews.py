@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import datasets
-from harness.datasets import reviews as loader
-from harness.datasets.dataset import Corpus, Dataset
-from harness.errors import DataError, UsageError
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets import reviews as loader
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.errors import DataError, UsageError
 
 
 def test_there_are_25000_reviews_half_of_them_positive(corpus: Corpus) -> None:

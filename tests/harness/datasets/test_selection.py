@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.batches import Batches
-from harness.datasets import selection
-from harness.datasets.dataset import Corpus, Dataset
-from harness.datasets.selection import apply, facts, write_test_table
-from harness.errors import UsageError
-from harness.protocol import DataSpec
-from harness.results import hash_inputs
+from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.datasets import selection
+from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.datasets.selection import apply, facts, write_test_table
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.protocol import DataSpec
+from rnn_crosscheck.harness.results import hash_inputs
 from tests.harness.datasets import naive
 
 Build = Callable[[Corpus], Dataset]

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness import datasets
-from harness.datasets import table
-from harness.datasets.dataset import Dataset, first_repeat
-from harness.datasets.reviews import split_of
-from harness.datasets.spill import Numbered, Spill
-from harness.errors import DataError, UsageError
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.datasets import table
+from rnn_crosscheck.harness.datasets.dataset import Dataset, first_repeat
+from rnn_crosscheck.harness.datasets.reviews import split_of
+from rnn_crosscheck.harness.datasets.spill import Numbered, Spill
+from rnn_crosscheck.harness.errors import DataError, UsageError
 
 Rows = Sequence[dict[str, Any]]
 
@@ -190,7 +190,7 @@ def test_ids_of_json_may_be_numbers(tmp_path: Path) -> None:
 
 
 def test_blocks_of_any_size_give_the_same_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.datasets import dataset, spill, text
+    from rnn_crosscheck.harness.datasets import dataset, spill, text
 
     path = write_csv(tmp_path / "mine.csv", ROWS)
     whole = load(path)

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help benchmark test conformance lint format clean
+.PHONY: help benchmark test conformance lint format wheel-check release-check clean
 
 BACKENDS := keras-tensorflow keras-jax keras-torch pytorch jax onnxruntime reference
 
@@ -14,6 +14,7 @@ help:
 	@echo "make conformance hold every backend against the contract"
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make format      format the code"
+	@echo "make release-check  build the wheel and run it in fresh environments (PYTHONS='python3.11 ...')"
 
 # The environment is made when it is missing and brought up to date when pyproject.toml has changed.
 $(READY): pyproject.toml
@@ -39,9 +40,18 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A small comparison from the wheel, without the repository.
+wheel-check: $(READY)
+	$(BIN)/python -m tests.installed
+
+# All that a release has to pass: each Python, and the oldest versions that are allowed. Gigabytes of downloads.
+PYTHONS ?= python3.11 python3.12 python3.13
+release-check: $(READY)
+	$(BIN)/python -m tests.release $(PYTHONS)
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,6 +1,7 @@
 """Environments of strangers: one without this project, one with its wheel, one with it installed editable.
 
-They see what this environment has installed through links, so that nothing is downloaded.
+They see what this environment has installed through links, so that nothing is downloaded. ``python -m tests.installed``
+installs the wheel into one of them and runs a small comparison from it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -82,7 +84,42 @@ def build(folder: Path) -> Path:
     return wheel
 
 
+def small(backends: str) -> tuple[str, ...]:
+    """Give the options of a whole comparison that is as small as can be."""
+    sizes = {
+        "data.train_examples": 32,
+        "data.valid_examples": 8,
+        "data.test_examples": 40,
+        "data.length": 8,
+        "training.epochs": 1,
+        "timing.starts": 1,
+        "timing.min_rounds": 5,
+        "timing.max_rounds": 5,
+        "parity.initial_twins": 0,
+        "parity.continuing_twins": 0,
+    }
+    chosen = (f"--crosscheck-backends={backends}", "--crosscheck-models=rnn", "--crosscheck-seeds=1")
+    return (*chosen, *(f"--crosscheck-set={key}={value}" for key, value in sizes.items()))
+
+
 def names_in(wheel: Path) -> list[str]:
     """Names of the files in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return archive.namelist()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="crosscheck-wheel-") as name:
+        folder = Path(name)
+        environment = make(folder)
+        environment.install(str(build(folder / "dist")))
+        (folder / "user").mkdir()
+        for command in (("rnn-crosscheck", "list"), ("pytest", "--benchmark", *small("pytorch"))):
+            done = environment.run(*command, folder=folder / "user")
+            print(done.stdout + done.stderr)
+            if done.returncode:
+                sys.exit(f"{' '.join(command)} from the wheel ended with exit code {done.returncode}.")
+
+
+if __name__ == "__main__":
+    main()

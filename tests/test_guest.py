@@ -9,26 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests import installed
-from tests.installed import ROOT, Installation
+from tests.installed import ROOT, Installation, small
 
 pytestmark = pytest.mark.slow
 
-SMALL = (
-    "data.train_examples=32",
-    "data.valid_examples=8",
-    "data.test_examples=40",
-    "data.length=8",
-    "training.epochs=1",
-    "timing.starts=1",
-    "timing.min_rounds=5",
-    "timing.max_rounds=5",
-    "parity.initial_twins=0",
-    "parity.continuing_twins=0",
-)
-COMPARE = (
-    *("--crosscheck-backends=reference", "--crosscheck-models=rnn", "-p", "no:cacheprovider"),
-    *(f"--crosscheck-set={value}" for value in SMALL),
-)
+COMPARE = (*small("reference"), "-p", "no:cacheprovider")
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,10 @@ def measured(work: Callable[[], object]) -> dict[str, float]:
 
 def load(dataset: str, cache: Path, data: Path | None) -> dict[str, float]:
     # What the loader imports itself is part of its time; its callers have these already.
-    from rnn_crosscheck.harness import datasets, results  # noqa: F401
+    from rnn_crosscheck.harness import (
+        datasets,
+        results,  # noqa: F401
+    )
 
     return measured(lambda: datasets.load(dataset, data=data, cache=cache))
 

@@ -21,11 +21,11 @@ from scipy import stats
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import apply
-from rnn_crosscheck.harness.process import WorkerProcess
+from rnn_crosscheck.harness.execution.plan import BackendInfo, address, look_up, worker_environment
+from rnn_crosscheck.harness.execution.process import WorkerProcess
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
-from rnn_crosscheck.harness.ratios import ratio
-from rnn_crosscheck.harness.runner import BackendInfo, address, look_up, worker_environment
-from rnn_crosscheck.harness.timing import timing_spec
+from rnn_crosscheck.harness.timing.ratios import ratio
+from rnn_crosscheck.harness.timing.stopwatch import timing_spec
 
 WANTED = {"lstm": 1.01, "rnn": 1.03}
 BACKENDS = {"keras": "keras-tensorflow", "pytorch": "pytorch"}

@@ -481,8 +481,8 @@ _COMPUTING = (
     "adam.py",
     "weights.py",
     "batches.py",
-    "worker.py",
-    "trace.py",
+    "worker/__main__.py",
+    "parity/trace.py",
     "datasets/selection.py",
     "datasets/text.py",
 )

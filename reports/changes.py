@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.ratios import against_baseline, typical
 from rnn_crosscheck.harness.results import TimingRecord
+from rnn_crosscheck.harness.timing.ratios import against_baseline, typical
 from rnn_crosscheck.reports.accuracy import run_accuracy
 from rnn_crosscheck.reports.dataset import dotted, environment
 from rnn_crosscheck.reports.excess import paired

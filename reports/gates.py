@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_crosscheck.harness.gates import Gate, Rule
+from rnn_crosscheck.harness.session.gates import Gate, Rule
 from rnn_crosscheck.reports.changes import Changes
 from rnn_crosscheck.reports.frames import each
 from rnn_crosscheck.reports.markdown import percent, plain, significant

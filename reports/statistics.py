@@ -21,7 +21,7 @@ from statsmodels.stats.inter_rater import fleiss_kappa as _fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from rnn_crosscheck.harness.ratios import TRIM
+from rnn_crosscheck.harness.timing.ratios import TRIM
 
 #: confidence of every interval in the report
 CONFIDENCE = 0.95
@@ -368,9 +368,9 @@ def holm(p: ArrayLike) -> Floats:
 def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, float]:
     """Interval of what a round of `times` usually takes over what one of `earlier` does, not taken in turn.
 
-    Of logarithms trimmed as `harness.ratios.typical` trims them. Yuen's interval (Welch's for trimmed means), since two
-    measurements at two times have no rounds in common. It answers for other rounds at those two times; what the
-    machine was doing at either of them is not in it. NaN where one of the two has fewer than two
+    Of logarithms trimmed as `harness.timing.ratios.typical` trims them. Yuen's interval (Welch's for trimmed means),
+    since two measurements at two times have no rounds in common. It answers for other rounds at those two times; what
+    the machine was doing at either of them is not in it. NaN where one of the two has fewer than two
     rounds, or neither has any spread.
     """
     now, before = np.log(np.asarray(times, np.float64)), np.log(np.asarray(earlier, np.float64))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.ratios import a_against_a, against_baseline, typical
 from rnn_crosscheck.harness.results import RunResult, StageRecord, TimingRecord
+from rnn_crosscheck.harness.timing.ratios import a_against_a, against_baseline, typical
 from rnn_crosscheck.reports.frames import grouped
 from rnn_crosscheck.reports.load import Comparison
 

@@ -22,8 +22,8 @@ from rnn_crosscheck.harness.backend import (
     check_batch,
 )
 from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
-from rnn_crosscheck.harness.reference import ReferenceModel
 from rnn_crosscheck.harness.weights import Weights, initial_weights
 
 Tokens = NDArray[np.int32]

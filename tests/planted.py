@@ -1,7 +1,7 @@
 """A backend that can be told to be wrong: PyTorch's, with one fault planted.
 
 ``python -m tests.planted FILE FAULT:CELL:SEED...`` writes one JSON file with what the stages show of each, for
-`tests/harness/test_parity.py` to judge; no framework is ever imported by pytest's own process.
+`tests/harness/parity/test_stages.py` to judge; no framework is ever imported by pytest's own process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from rnn_crosscheck.backends import pytorch
 from rnn_crosscheck.backends.pytorch import PyTorch
-from rnn_crosscheck.harness import parity
 from rnn_crosscheck.harness.adam import Adam
 from rnn_crosscheck.harness.backend import EpochStats, Forward, Model
 from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.parity import stages as parity
 from rnn_crosscheck.harness.protocol import Cell, DataSpec, ModelSpec, RunSpec, TrainingSpec, switched
 from rnn_crosscheck.harness.weights import Weights
 

@@ -2,7 +2,7 @@
 
 A check is a function of a `Trial`. It returns when the backend does right and raises `NotConforming` with a sentence
 otherwise. Checks run in a worker process, since they use the framework; ``pytest --benchmark --crosscheck-conformance
-NAME`` leads them (`harness.conformance_session`).
+NAME`` leads them (`harness.session.conformance`).
 
 Each check looks at one thing and takes the others for granted as far as it can, so that a fault shows once and says
 which it is.
@@ -35,8 +35,8 @@ from rnn_crosscheck.harness.backend import Backend, EpochStats, Forward, Model, 
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError
 from rnn_crosscheck.harness.machine import hand_back_memory
+from rnn_crosscheck.harness.parity.reference import ReferenceModel, sigmoid
 from rnn_crosscheck.harness.protocol import Cell, DataSpec, Division, ModelSpec, RunSpec, TrainingSpec, switched
-from rnn_crosscheck.harness.reference import ReferenceModel, sigmoid
 from rnn_crosscheck.harness.weights import canonical_shapes, check_weights, initial_weights
 
 Batch = tuple[NDArray[np.int32], NDArray[np.float32]]

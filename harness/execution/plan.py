@@ -30,9 +30,9 @@ from typing import Protocol as Interface
 
 from rnn_crosscheck.harness.backend import Backend, Registered, find, missing_distributions, versions
 from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError, UsageError
+from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess, thread_variables
 from rnn_crosscheck.harness.machine import available_cores, memory_variables
-from rnn_crosscheck.harness.parity import FACTORS, arithmetic, native_in
-from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess, thread_variables
+from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
 from rnn_crosscheck.harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
 from rnn_crosscheck.harness.results import (
     WEIGHTS,
@@ -280,7 +280,7 @@ def plan_checks(
     def add(name: str, mode: Literal["parity", "effects"], spec: RunSpec, info: BackendInfo, **extra: Any) -> None:  # noqa: ANN401
         key = run_key(spec, info)
         if key:
-            content = {"mode": mode, "source": _source("parity.py", "reference.py"), **extra}
+            content = {"mode": mode, "source": _source("parity/stages.py", "parity/reference.py"), **extra}
             key = hashlib.sha256(f"{key} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
         planned.append(PlannedCheck(name, mode, spec, info, key, extra))
 
@@ -402,7 +402,7 @@ def _plan_trained(
     content = {
         "mode": mode,
         "versions": dict(info.versions),
-        "source": _source("worker.py", "occlusion.py"),
+        "source": _source("worker/__main__.py", "parity/occlusion.py"),
         **extra,
     }
     spec = (*taken, *without)[0].spec.model_copy(update={"backend": info.name})
@@ -424,12 +424,15 @@ def _can(info: BackendInfo) -> frozenset[str]:
     return frozenset(info.backend.capabilities)
 
 
+_HARNESS = Path(__file__).parents[1]
+
+
 @cache
 def _source(*names: str) -> str:
     """Digest of modules of the harness; comments and layout don't count."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(ast.dump(ast.parse((Path(__file__).parent / name).read_bytes())).encode())
+        digest.update(ast.dump(ast.parse((_HARNESS / name).read_bytes())).encode())
     return digest.hexdigest()[:16]
 
 
@@ -441,7 +444,7 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     if not spec.dataset_fingerprint:
         return ""
     # A continuing twin's noise is measured against the reference.
-    noise = {"noise": _source("reference.py")} if spec.twin == "continuing" else {}
+    noise = {"noise": _source("parity/reference.py")} if spec.twin == "continuing" else {}
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 

@@ -22,10 +22,10 @@ from rnn_crosscheck.harness.backend import Backend, Model
 from rnn_crosscheck.harness.batches import Batches, epoch_order
 from rnn_crosscheck.harness.datasets.selection import Selection
 from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.parity.reference import ReferenceModel, sigmoid
+from rnn_crosscheck.harness.parity.trace import relus_on
 from rnn_crosscheck.harness.protocol import Factors, RunSpec, TrainingSpec, switched
-from rnn_crosscheck.harness.reference import ReferenceModel, sigmoid
 from rnn_crosscheck.harness.results import EffectRecord, Explanation, Kinks, Stage, StageRecord
-from rnn_crosscheck.harness.trace import relus_on
 from rnn_crosscheck.harness.weights import PARAMETERS, Weights, check_weights, initial_weights
 
 Batch = tuple[NDArray[np.int32], NDArray[np.float32]]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rnn_crosscheck.harness.backend import EpochStats, Model, Step
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import RunSpec
-from rnn_crosscheck.harness.reference import ReferenceModel
 from rnn_crosscheck.harness.weights import Weights
 
 #: updates whose error against the reference gives the size of a continuing twin's noise

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rnn_crosscheck.harness.conformance import CHECKS, Check, Verdict, checks_of, to_be_written
+from rnn_crosscheck.harness.conformance.checks import CHECKS, Check, Verdict, checks_of, to_be_written
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess
-from rnn_crosscheck.harness.runner import BackendInfo, address, look_in, look_up, worker_environment
-from rnn_crosscheck.harness.suite import nameless_folders
+from rnn_crosscheck.harness.execution.plan import BackendInfo, address, look_in, look_up, worker_environment
+from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.session.suite import nameless_folders
 
 SUITE = Path(__file__).parent / "suite" / "test_conformance.py"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
-from rnn_crosscheck.harness.runner import PlannedCheck, PlannedRun, Progress
+from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun, Progress
 
 #: whatever is waited for; each has a spec
 Planned = PlannedRun | PlannedCheck

@@ -18,15 +18,31 @@ from typing import Any, Literal, cast, get_args
 import pytest
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.apart import Apart
 from rnn_crosscheck.harness.backend import registered
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, ResultsError, UsageError, unknown
-from rnn_crosscheck.harness.gates import Gate, parse_gates
+from rnn_crosscheck.harness.execution.apart import Apart
+from rnn_crosscheck.harness.execution.plan import (
+    BackendInfo,
+    LocalExecutor,
+    PlannedCheck,
+    PlannedRun,
+    choose_device,
+    largest_first,
+    look_in,
+    look_up,
+    number_of_jobs,
+    plan,
+    plan_checks,
+    plan_factors,
+    plan_occlusions,
+    plan_transplants,
+    plan_twins,
+    refuse_unknown_factors,
+    settings_of,
+)
+from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.machine import machine
-from rnn_crosscheck.harness.process import WorkerFailure
-from rnn_crosscheck.harness.progress import Display, PlainDisplay, Planned, RichDisplay
 from rnn_crosscheck.harness.protocol import DIVISIONS, DataSpec, Device, Division, Protocol, Setting, load_protocol
-from rnn_crosscheck.harness.ratios import Ratio, against_baseline
 from rnn_crosscheck.harness.results import (
     MANIFEST,
     STAGES,
@@ -47,27 +63,11 @@ from rnn_crosscheck.harness.results import (
     way_to,
     write_json,
 )
-from rnn_crosscheck.harness.runner import (
-    BackendInfo,
-    LocalExecutor,
-    PlannedCheck,
-    PlannedRun,
-    choose_device,
-    largest_first,
-    look_in,
-    look_up,
-    number_of_jobs,
-    plan,
-    plan_checks,
-    plan_factors,
-    plan_occlusions,
-    plan_transplants,
-    plan_twins,
-    refuse_unknown_factors,
-    settings_of,
-)
-from rnn_crosscheck.harness.suite import nameless_folders
-from rnn_crosscheck.harness.timing import (
+from rnn_crosscheck.harness.session.gates import Gate, parse_gates
+from rnn_crosscheck.harness.session.progress import Display, PlainDisplay, Planned, RichDisplay
+from rnn_crosscheck.harness.session.suite import nameless_folders
+from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
+from rnn_crosscheck.harness.timing.stopwatch import (
     Point,
     Stopwatch,
     can_be_timed,

@@ -21,11 +21,18 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-from rnn_crosscheck.harness.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.execution.plan import (
+    BackendInfo,
+    address,
+    run_key,
+    settings_of,
+    threads_of,
+    worker_environment,
+)
+from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
-from rnn_crosscheck.harness.ratios import ratio
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
-from rnn_crosscheck.harness.runner import BackendInfo, address, run_key, settings_of, threads_of, worker_environment
+from rnn_crosscheck.harness.timing.ratios import ratio
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000

@@ -32,15 +32,17 @@ from typing import Any, BinaryIO  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from rnn_crosscheck.harness import occlusion, parity  # noqa: E402
 from rnn_crosscheck.harness.backend import Backend, EpochStats, Model, Registered  # noqa: E402
 from rnn_crosscheck.harness.batches import Batches, epoch_order  # noqa: E402
 from rnn_crosscheck.harness.datasets.dataset import Dataset  # noqa: E402
 from rnn_crosscheck.harness.datasets.selection import Block, Selection, apply  # noqa: E402
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, DataError, ResultsError  # noqa: E402
 from rnn_crosscheck.harness.machine import hand_back_memory, memory_facts  # noqa: E402
+from rnn_crosscheck.harness.parity import occlusion  # noqa: E402
+from rnn_crosscheck.harness.parity import stages as parity  # noqa: E402
+from rnn_crosscheck.harness.parity.reference import ReferenceModel  # noqa: E402
+from rnn_crosscheck.harness.parity.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
 from rnn_crosscheck.harness.protocol import RunSpec  # noqa: E402
-from rnn_crosscheck.harness.reference import ReferenceModel  # noqa: E402
 from rnn_crosscheck.harness.results import (  # noqa: E402
     WEIGHTS,
     Durations,
@@ -61,7 +63,6 @@ from rnn_crosscheck.harness.results import (  # noqa: E402
     write_json,
     write_run,
 )
-from rnn_crosscheck.harness.trace import CALIBRATION_STEPS, Noise, Trace, calibrate, starting_weights  # noqa: E402
 from rnn_crosscheck.harness.weights import Weights, check_weights, initial_weights  # noqa: E402
 
 _CHUNK = 2048
@@ -666,7 +667,7 @@ def _prepare(command: Mapping[str, Any], backend: Backend, dataset: Dataset) -> 
 
 def _conform(request: Mapping[str, Any], backend: Backend, emit: Emit) -> None:
     """Carry out checks of the conformance suite, one after the other."""
-    from rnn_crosscheck.harness import conformance
+    from rnn_crosscheck.harness.conformance import checks as conformance
 
     trial = conformance.Trial(backend)
     emit("ready")

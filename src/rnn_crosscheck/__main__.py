@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> object:
-    from rnn_crosscheck.harness.listing import listing
+    from rnn_crosscheck.harness.session.listing import listing
 
     del options
     return listing()
@@ -107,7 +107,7 @@ def _predictions(options: argparse.Namespace) -> object:
 
 
 def _new_backend(options: argparse.Namespace) -> object:
-    from rnn_crosscheck.harness.scaffold import new_backend
+    from rnn_crosscheck.harness.conformance.scaffold import new_backend
 
     return new_backend(options.name, options.output)
 

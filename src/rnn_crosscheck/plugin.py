@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rnn_crosscheck.harness.gates import Gate
-    from rnn_crosscheck.harness.session import Summary
+    from rnn_crosscheck.harness.session.gates import Gate
+    from rnn_crosscheck.harness.session.session import Summary
 
 #: option -> (metavar, default, help); each is also an ini value ``crosscheck_<option>``, with ``_`` for ``-``
 OPTIONS: Mapping[str, tuple[str, str, str]] = {
@@ -150,12 +150,12 @@ def _asked(config: pytest.Config) -> bool:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """List the backends, or stand beside pytest-benchmark before that is configured: it reads stored runs then."""
     if config.getoption("--crosscheck-list"):
-        from rnn_crosscheck.harness.listing import listing
+        from rnn_crosscheck.harness.session.listing import listing
 
         print(listing())
         return 0
     if _asked(config) and config.pluginmanager.hasplugin("benchmark"):
-        from rnn_crosscheck.harness.toolchain import Toolchain
+        from rnn_crosscheck.harness.session.toolchain import Toolchain
 
         config.pluginmanager.register(Toolchain(config, config.stash[_ARGUMENTS]), "crosscheck-toolchain")
     return None
@@ -168,13 +168,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if not _asked(config):
         return
-    from rnn_crosscheck.harness.apart import Apart
     from rnn_crosscheck.harness.errors import CrosscheckError
-    from rnn_crosscheck.harness.session import ComparisonSession
+    from rnn_crosscheck.harness.execution.apart import Apart
+    from rnn_crosscheck.harness.session.session import ComparisonSession
 
     checked = config.getoption("--crosscheck-conformance") or str(config.getini("crosscheck_conformance"))
     if checked:
-        from rnn_crosscheck.harness.conformance_session import ConformanceSession
+        from rnn_crosscheck.harness.session.conformance import ConformanceSession
 
         try:
             config.pluginmanager.register(ConformanceSession(config, checked), "crosscheck-conformance")
@@ -199,7 +199,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
-    from rnn_crosscheck.harness.session import Summary
+    from rnn_crosscheck.harness.session.session import Summary
     from rnn_crosscheck.reports.build import build
     from rnn_crosscheck.reports.gates import judge
 

@@ -16,8 +16,8 @@ import pytest
 
 from rnn_crosscheck.harness.backend import Backend, Capability, find, missing_distributions
 from rnn_crosscheck.harness.machine import memory_variables
+from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import switched
-from rnn_crosscheck.harness.reference import ReferenceModel
 from rnn_crosscheck.harness.weights import (
     PARAMETERS,
     canonical_shapes,

@@ -13,7 +13,7 @@ import pytest
 
 from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
 from rnn_crosscheck.harness.backend import in_chunks
-from rnn_crosscheck.harness.conformance import Examples, spec_of
+from rnn_crosscheck.harness.conformance.checks import Examples, spec_of
 from rnn_crosscheck.harness.errors import ContractError
 from rnn_crosscheck.harness.protocol import TrainingSpec
 

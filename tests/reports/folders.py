@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rnn_crosscheck.harness import occlusion
+from rnn_crosscheck.harness.parity import occlusion
 from rnn_crosscheck.harness.protocol import (
     Architecture,
     DataSpec,

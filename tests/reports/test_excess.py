@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
+from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
-from rnn_crosscheck.harness.reference import ReferenceModel
 from rnn_crosscheck.harness.weights import initial_weights
 from rnn_crosscheck.reports.excess import Estimate, Parts, between, excess, paired, within
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rnn_crosscheck.harness.errors import ResultsError
-from rnn_crosscheck.harness.parity import FACTORS
+from rnn_crosscheck.harness.parity.stages import FACTORS
 from rnn_crosscheck.harness.protocol import Factors, TrainingSpec
 from rnn_crosscheck.harness.results import (
     STAGES,

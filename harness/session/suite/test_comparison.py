@@ -13,8 +13,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
-from rnn_crosscheck.harness.session import ComparisonSession, RecordedClock, Timed
-from rnn_crosscheck.harness.toolchain import PARAMETERS
+from rnn_crosscheck.harness.session.session import ComparisonSession, RecordedClock, Timed
+from rnn_crosscheck.harness.session.toolchain import PARAMETERS
 
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
 

@@ -1,11 +1,11 @@
-"""What ``pytest --benchmark --crosscheck-conformance NAME`` runs: one test a check of `harness.conformance`."""
+"""What ``pytest --benchmark --crosscheck-conformance NAME`` runs: one test a check of `harness.conformance.checks`."""
 
 from __future__ import annotations
 
 import pytest
 
-from rnn_crosscheck.harness.conformance import Check
-from rnn_crosscheck.harness.conformance_session import ConformanceSession
+from rnn_crosscheck.harness.conformance.checks import Check
+from rnn_crosscheck.harness.session.conformance import ConformanceSession
 
 pytestmark = [pytest.mark.timeout(0)]  # a check that hangs is stopped by the session
 

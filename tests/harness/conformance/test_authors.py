@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.harness.backend import Registered
-from rnn_crosscheck.harness.listing import Availability, availability, listing
+from rnn_crosscheck.harness.session.listing import Availability, availability, listing
 from tests.launching import python
 
-ROOT = Path(__file__).parents[1]
-REFERENCE = "rnn_crosscheck.harness.reference:Reference"
+ROOT = Path(__file__).parents[3]
+REFERENCE = "rnn_crosscheck.harness.parity.reference:Reference"
 
 
 # --- the documented example ---------------------------------------------------------------------------------

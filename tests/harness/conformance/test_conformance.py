@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.harness.backend import Backend, check_contract
-from rnn_crosscheck.harness.conformance import CHECKS, Trial, carry_out, checks_of
+from rnn_crosscheck.harness.conformance.checks import CHECKS, Trial, carry_out, checks_of
 from tests import conforming, importing
 from tests.launching import python
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: bad backends by the check that each breaks, which is what their docstrings say
 BAD = {

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rnn_crosscheck.harness.apart import Apart
 from rnn_crosscheck.harness.errors import CrosscheckError, DataError
+from rnn_crosscheck.harness.execution.apart import Apart
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What is planned, and in which order it begins."""
 
+from rnn_crosscheck.harness.execution.plan import largest_first, look_up, plan, plan_twins
 from rnn_crosscheck.harness.protocol import load_protocol
-from rnn_crosscheck.harness.runner import largest_first, look_up, plan, plan_twins
 
 
 def test_of_each_division_the_largest_models_begin_first() -> None:

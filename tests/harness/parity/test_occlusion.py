@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_crosscheck.harness.datasets.text import FIRST_WORD, OOV, PAD, START, encode, pad
-from rnn_crosscheck.harness.occlusion import WINDOWS, occlude, spell, unknown, write
+from rnn_crosscheck.harness.parity.occlusion import WINDOWS, occlude, spell, unknown, write
 from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables, read_record
 
 

@@ -16,13 +16,13 @@ import pytest
 from rnn_crosscheck.harness.backend import Forward, Step
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import CrosscheckError
-from rnn_crosscheck.harness.parity import FACTORS, _Steps, native_in
+from rnn_crosscheck.harness.parity.reference import ReferenceModel
+from rnn_crosscheck.harness.parity.stages import FACTORS, _Steps, native_in
+from rnn_crosscheck.harness.parity.trace import Noise, Trace, calibrate, initial_twin, probe_steps
 from rnn_crosscheck.harness.protocol import DataSpec, Factors, ModelSpec, RunSpec, TrainingSpec, switched
-from rnn_crosscheck.harness.reference import ReferenceModel
-from rnn_crosscheck.harness.trace import Noise, Trace, calibrate, initial_twin, probe_steps
 from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOTH = ("rnn", "lstm")
 
 #: fault -> cells, first stage that fails, and the parameter that is named (empty for any)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.gates import Gate, parse_gates
 from rnn_crosscheck.harness.results import Manifest, read_record
+from rnn_crosscheck.harness.session.gates import Gate, parse_gates
 from tests.reports.folders import write_comparison
 
 VALID = "valid are accuracy-drop:1pt, step-slowdown:10%, disagreement:5%"

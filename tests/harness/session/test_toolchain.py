@@ -13,9 +13,9 @@ import pytest
 
 from rnn_crosscheck.harness.machine import machine
 from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record
-from rnn_crosscheck.harness.toolchain import described, differences, listed
+from rnn_crosscheck.harness.session.toolchain import described, differences, listed
 from tests.conftest import ROOT
-from tests.harness.test_plugin import FAKES, RNN, arguments
+from tests.harness.session.test_session import FAKES, RNN, arguments
 
 NAMES = ("tests.fakes.Steady", "tests.fakes.Other")
 OPERATIONS = ("train_step", "predict_batch")

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rnn_crosscheck.harness.ratios import FEWEST, a_against_a, against_baseline, ratio, typical
 from rnn_crosscheck.harness.results import TimingRecord
+from rnn_crosscheck.harness.timing.ratios import FEWEST, a_against_a, against_baseline, ratio, typical
 
 times = st.lists(st.floats(1e-3, 1e3), min_size=FEWEST, max_size=60).map(np.array)
 

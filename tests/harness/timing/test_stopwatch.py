@@ -11,10 +11,10 @@ import pytest
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.execution.plan import look_up
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
-from rnn_crosscheck.harness.runner import look_up
-from rnn_crosscheck.harness.timing import Point, Stopwatch, balanced_orders, merged, points, sweep_points
+from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, balanced_orders, merged, points, sweep_points
 
 SMALL = (
     "data.train_examples=300",

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.execution.plan import look_up
+from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.timing.ratios import a_against_a, against_baseline
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 sys.path.append(str(Path(__file__).parent.parent))
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.execution.plan import look_up
+from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch
 

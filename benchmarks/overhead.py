@@ -21,7 +21,7 @@ from scipy import stats
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import apply
-from rnn_crosscheck.harness.execution.plan import BackendInfo, address, look_up, worker_environment
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, look_up, worker_environment
 from rnn_crosscheck.harness.execution.process import WorkerProcess
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.timing.ratios import ratio

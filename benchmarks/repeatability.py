@@ -22,7 +22,7 @@ from overhead import batches
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
-from rnn_crosscheck.harness.execution.plan import look_up
+from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.timing.ratios import against_baseline
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, points

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.protocol import Division, RunSpec, load_protocol
 from rnn_crosscheck.harness.results import (
     DatasetFacts,
@@ -32,7 +33,6 @@ from rnn_crosscheck.harness.results import (
     RunResult,
     Scores,
     SplitFacts,
-    write_json,
     write_run,
 )
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
-from rnn_crosscheck.harness.results import FORMAT, way_to, write_text
+from rnn_crosscheck.harness.folder import way_to, write_text
+from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports import figures, tables
 from rnn_crosscheck.reports.agreement import PAIRS_FILE, WHERE_FILE
 from rnn_crosscheck.reports.answer import answer

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from rnn_crosscheck.harness.errors import ResultsError
-from rnn_crosscheck.harness.results import FORMAT, refuse_foreign, says_of_itself, write_text
+from rnn_crosscheck.harness.folder import refuse_foreign, says_of_itself, write_text
+from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports import accuracy, disagreement, tables
 from rnn_crosscheck.reports.agreement import FOLD_PAIRS, MOST_PAIRS
 from rnn_crosscheck.reports.findings import Examples

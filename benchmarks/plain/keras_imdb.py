@@ -5,26 +5,18 @@ The yardstick for the harness' own cost, so it is written for no other end: noth
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from pathlib import Path
 
-from imdb import load
+from imdb import arguments, load, tell
+from models import keras_layers
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-BEGUN = time.perf_counter()
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=("rnn", "lstm"))
-    parser.add_argument("--data", type=Path, required=True, help="folder with imdb.npz")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0, help="0 leaves it to TensorFlow")
-    parser.add_argument("--deterministic", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--no-autotune", action="store_true", help="with datasets that don't tune themselves")
     options = parser.parse_args()
 
@@ -34,7 +26,6 @@ def main() -> None:
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     import keras
-    from keras import layers
 
     keras.utils.set_random_seed(0)
     if options.deterministic:
@@ -42,10 +33,7 @@ def main() -> None:
     train, test = load(options.data)
     x_train, x_test = (keras.utils.pad_sequences(part[0], maxlen=500) for part in (train, test))
     y_train, y_test = train[1], test[1]
-    recurrent = layers.LSTM(100) if options.model == "lstm" else layers.SimpleRNN(16, activation="relu")
-    net = keras.Sequential(
-        [keras.Input((500,)), layers.Embedding(5000, 32), recurrent, layers.Dense(1, activation="sigmoid")]
-    )
+    net = keras.Sequential([keras.Input((500,)), *keras_layers(options.model)])
     net.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
     ready = time.perf_counter()
     if options.no_autotune:
@@ -63,10 +51,7 @@ def main() -> None:
         trained = time.perf_counter()
         predicted = net.predict(x_test, batch_size=512, verbose=0)
     accuracy = ((predicted[:, 0] >= 0.5) == (y_test == 1)).mean()
-    print(
-        f"keras {options.model}: accuracy {accuracy:.4f}; ready {ready - BEGUN:.1f} s, train {trained - ready:.1f} s, "
-        f"predict {time.perf_counter() - trained:.1f} s"
-    )
+    tell(f"keras {options.model}", accuracy, ready=ready, trained=trained)
 
 
 if __name__ == "__main__":

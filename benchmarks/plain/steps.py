@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
+from models import keras_layers, pytorch_model
 
 # Imported by somebody else's test, it has one thread.
 CORES = [int(core) for core in sys.argv[4].split(",")] if __name__ == "__main__" else [0]
@@ -26,22 +27,13 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 def keras_step(model: str, length: int, options: Collection[str] = ()) -> Callable[[np.ndarray, np.ndarray], object]:
     import keras
     import tensorflow as tf
-    from keras import layers
 
     tf.config.threading.set_intra_op_parallelism_threads(len(CORES))
     tf.config.threading.set_inter_op_parallelism_threads(len(CORES))
     if "deterministic" in options:
         keras.utils.set_random_seed(0)
         tf.config.experimental.enable_op_determinism()
-    recurrent = layers.LSTM(100) if model == "lstm" else layers.SimpleRNN(16, activation="relu")
-    net = keras.Sequential(
-        [
-            keras.Input((length,), dtype="int32"),
-            layers.Embedding(5000, 32),
-            recurrent,
-            layers.Dense(1, activation="sigmoid"),
-        ]
-    )
+    net = keras.Sequential([keras.Input((length,), dtype="int32"), *keras_layers(model)])
     jit = True if "xla" in options else "auto"
     adam = keras.optimizers.Adam(1e-3)
     net.compile(optimizer=adam, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
@@ -50,24 +42,12 @@ def keras_step(model: str, length: int, options: Collection[str] = ()) -> Callab
 
 def pytorch_step(model: str, length: int, options: Collection[str] = ()) -> Callable[[np.ndarray, np.ndarray], object]:
     import torch
-    from torch import nn
 
     torch.set_num_threads(len(CORES))
     torch.set_num_interop_threads(1)
-    if "deterministic" in options:
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
-    embedding = nn.Embedding(5000, 32)
-    lstm = nn.LSTM(32, 100, batch_first=True)
-    recurrent = lstm if model == "lstm" else nn.RNN(32, 16, nonlinearity="relu", batch_first=True)
-    dense = nn.Linear(100 if model == "lstm" else 16, 1)
-    parameters = [*embedding.parameters(), *recurrent.parameters(), *dense.parameters()]
+    parameters, forward = pytorch_model(model, deterministic="deterministic" in options)
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused="fused" in options or None)
-    loss_of = nn.BCEWithLogitsLoss()
-
-    def forward(tokens: torch.Tensor) -> torch.Tensor:
-        return dense(recurrent(embedding(tokens))[0][:, -1]).squeeze(-1)
-
+    loss_of = torch.nn.BCEWithLogitsLoss()
     if "compile" in options:
         forward = torch.compile(forward)
 

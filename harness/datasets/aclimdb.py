@@ -24,7 +24,8 @@ import numpy as np
 
 from rnn_crosscheck.harness.datasets import text
 from rnn_crosscheck.harness.datasets.cache import cached
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.datasets.corpus import Corpus
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.errors import DataError
 
 NAME = "aclimdb"
@@ -87,8 +88,10 @@ def read(path: Path) -> Corpus:
         A member that can't be taken; the sentence names it.
     """
     rows: list[tuple[str, bytes, str, str, str]] = []
-    for name, content in _members(path):
-        split, kind, number = _parts(name)
+    for name, content in _of_folder(path) if path.is_dir() else _of_archive(path):
+        match = _REVIEW.fullmatch(name)
+        assert match is not None
+        split, kind, number = match.groups()
         where = f"{path}: {name}"
         try:
             review = content.decode()
@@ -110,25 +113,9 @@ def read(path: Path) -> Corpus:
         texts=[row[4] for row in rows],
         labels=np.array([row[3] == "pos" for row in rows], np.int8),
         example_ids=[f"{NAME}-{row[0]}-{row[3]}-{row[2]}" for row in rows],
-        splits=[_split(row[0]) for row in rows],
+        splits=["train" if row[0] == "train" else "test" for row in rows],
         origin=str(path),
     )
-
-
-def _split(name: str) -> SplitName:
-    return "train" if name == "train" else "test"
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    """Split, class and number of a review."""
-    match = _REVIEW.fullmatch(name)
-    assert match is not None
-    return match[1], match[2], match[3]
-
-
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names, from ``aclImdb/`` on, and contents of the reviews."""
-    return _of_folder(path) if path.is_dir() else _of_archive(path)
 
 
 def _digest(path: Path) -> str:
@@ -150,6 +137,7 @@ def _digest(path: Path) -> str:
 
 
 def _of_folder(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names, from ``aclImdb/`` on, and contents of the reviews, as `_of_archive` gives them."""
     for split in ("train", "test"):
         for kind in ("neg", "pos"):
             folder = path / split / kind

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import platformdirs
 
-from rnn_crosscheck.harness.datasets.dataset import FORMAT, Corpus, Dataset, write
+from rnn_crosscheck.harness.datasets.corpus import Corpus
+from rnn_crosscheck.harness.datasets.dataset import FORMAT, Dataset, write
 from rnn_crosscheck.harness.errors import DataError
 
 #: raised whenever the same source would be read, split or encoded in another way

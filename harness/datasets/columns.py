@@ -1,12 +1,24 @@
-"""Which columns of the user's table are what: ``--crosscheck-columns text=review,label=sentiment``."""
+"""Which columns of the user's table are what: ``--crosscheck-columns text=review,label=sentiment``, else a guess."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
-from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.datasets.corpus import first_repeat
+from rnn_crosscheck.harness.datasets.rows import shown
+from rnn_crosscheck.harness.errors import DataError, UsageError
 
 _EXAMPLE = "text=review,label=sentiment,split=fold,id=key"
+
+#: how a column is called whose role isn't given
+_GUESSES: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "review", "sentence", "content", "comment", "body", "message", "document"),
+    "label": ("label", "sentiment", "class", "target", "polarity", "category"),
+    "split": ("split",),
+    "id": ("id", "example_id"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,11 @@ class Columns:
     label: str | None = None
     split: str | None = None
     id: str | None = None
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """Names of text, label, split and id, in this order."""
+        return self.text, self.label, self.split, self.id
 
 
 def parse(given: str) -> Columns:
@@ -50,3 +67,39 @@ def parse(given: str) -> Columns:
             raise UsageError(f"--crosscheck-columns gives the column {name!r} two roles: {given!r}.")
         found[role] = name
     return Columns(**found)
+
+
+def resolve(path: Path, given: Columns, header: Sequence[str]) -> Columns:
+    """Find the column of each role: the one that is given, else the one that is called as such columns are.
+
+    Raises
+    ------
+    DataError
+        A column isn't there, or is there twice, or several may be meant; the sentence says how to name it.
+    """
+    repeated = first_repeat(header)
+    if repeated is not None:
+        raise DataError(f"{path} has the column {shown(header[repeated[1]])} twice.")
+    names = ", ".join(map(shown, header[:20])) + (", ..." if len(header) > 20 else "")
+    found: dict[str, str] = {}
+    for role, guesses in _GUESSES.items():
+        name: str | None = getattr(given, role)
+        if name:
+            if name not in header:
+                raise DataError(f"{path} has no column {name!r} for {role}; it has {names}.")
+            found[role] = name
+        elif name is None:
+            possible = [one for one in header if one.strip().casefold() in guesses and one not in given.names]
+            if len(possible) > 1:
+                raise DataError(
+                    f"{path} has several columns that may be {role}: {', '.join(map(repr, possible))}; name one with "
+                    f"--crosscheck-columns={role}={possible[0]}."
+                )
+            if possible:
+                found[role] = possible[0]
+            elif role in ("text", "label"):
+                raise DataError(
+                    f"{path} has no column that is called like {role} ({', '.join(guesses)}); it has {names}; name it "
+                    f"with --crosscheck-columns={role}=NAME."
+                )
+    return replace(given, **{role: found.get(role, "") for role in _GUESSES})

@@ -1,4 +1,4 @@
-"""Datasets: what a loader reads (`Corpus`), and its encoded form in a folder (`Dataset`).
+"""Datasets encoded in a folder: written from a `Corpus`, opened as a `Dataset`.
 
 Layout of the folder::
 
@@ -15,26 +15,23 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rnn_crosscheck.harness.datasets import text
+from rnn_crosscheck.harness.datasets.corpus import SPLITS, Corpus
 from rnn_crosscheck.harness.errors import DataError
-from rnn_crosscheck.harness.results import write_json
+from rnn_crosscheck.harness.folder import write_json
 
 FORMAT = 1
-
-SplitName = Literal["train", "valid", "test"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 _ARRAYS = {"tokens": np.int32, "offsets": np.int64, "labels": np.int8, "splits": np.int8}
 _FILES = (*(f"{array}.npy" for array in _ARRAYS), "words.txt", "texts.arrow")
@@ -43,139 +40,15 @@ _BATCH = 1 << 22
 _SPECIAL = {text.PAD: "<pad>", text.START: "<start>", text.OOV: "<oov>", 3: "<unused>"}
 
 
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Labelled texts as a loader read them, checked.
-
-    Attributes
-    ----------
-    name
-        Name of the dataset.
-    source
-        Where it comes from, in a sentence for the report.
-    texts
-        One text an example; the order of the rows of a split is the order of the split. A sequence that isn't a list
-        or a tuple gives valid Unicode. Large datasets lie on disk, with the training split first.
-    labels
-        0 or 1, int8 (n,).
-    example_ids
-        One unique name an example.
-    splits
-        ``train``, ``valid`` or ``test`` for each example; there need not be a ``valid``.
-    encoded
-        The ids, for a source that comes encoded; None to encode the texts.
-    origin
-        What an error names: the user's file, for a dataset that is read from one.
-
-    Raises
-    ------
-    DataError
-        A sentence that names the example or the split that isn't as it should be.
-    """
-
-    name: str
-    source: str
-    texts: Sequence[str]
-    labels: NDArray[np.int8]
-    example_ids: Sequence[str]
-    splits: Sequence[SplitName]
-    encoded: text.Encoded | None = None
-    origin: str = ""
-
-    def __post_init__(self) -> None:
-        sizes = {
-            "texts": len(self.texts),
-            "labels": len(self.labels),
-            "example ids": len(self.example_ids),
-            "splits": len(self.splits),
-        }
-        if len(set(sizes.values())) > 1:
-            shown = ", ".join(f"{count} {what}" for what, count in sizes.items())
-            raise self.error(f"expected one of each for every example, got {shown}")
-        self._check_ids()
-        self._check_texts()
-        self._check_labels()
-        self._check_splits()
-
-    def error(self, problem: str) -> DataError:
-        """Say what isn't as it should be."""
-        return DataError(f"{self.origin or f'Dataset {self.name!r}'}: {problem}.")
-
-    def _check_ids(self) -> None:
-        for example_id in self.example_ids:
-            if not example_id or "\n" in example_id or not _is_unicode(example_id):
-                raise self.error(f"an example id is one line of text, got {example_id!r}")
-        repeated = first_repeat(self.example_ids)
-        if repeated is not None:
-            raise self.error(f"example ids must be unique, got {self.example_ids[repeated[1]]!r} twice")
-
-    def _check_texts(self) -> None:
-        if not isinstance(self.texts, list | tuple):
-            return  # read from disk or decoded, so valid, and costly to go through
-        for example_id, content in zip(self.example_ids, self.texts, strict=True):
-            if not _is_unicode(content):
-                raise self.error(f"the text of {example_id!r} isn't valid Unicode (it has a lone surrogate)")
-
-    def _check_labels(self) -> None:
-        labels = np.asarray(self.labels)
-        wrong = np.flatnonzero((labels != 0) & (labels != 1))
-        if len(wrong):
-            example_id = self.example_ids[int(wrong[0])]
-            raise self.error(f"labels are 0 or 1, got {labels[wrong[0]]!s} for {example_id!r}")
-        object.__setattr__(self, "labels", labels.astype(np.int8))
-
-    def _check_splits(self) -> None:
-        present: dict[str, set[int]] = {}
-        for example_id, split, label in zip(self.example_ids, self.splits, self.labels.tolist(), strict=True):
-            if split not in SPLITS:
-                raise self.error(f"a split is one of {', '.join(SPLITS)}, got {split!r} for {example_id!r}")
-            present.setdefault(split, set()).add(label)
-        for required in ("train", "test"):
-            if required not in present:
-                raise self.error(f"there is no example in the split {required!r}, which is needed")
-        for name, classes in present.items():
-            if len(classes) < 2:
-                raise self.error(
-                    f"every split needs examples of both classes, but all of {name!r} have the label {classes.pop()}"
-                )
-
-
-def first_repeat(values: Sequence[str]) -> tuple[int, int] | None:
-    """Find the first value that was there before: the earlier and the later place, None if all are different."""
-    # Eight bytes a value, where a set takes more than a hundred; equal hashes are looked at again.
-    hashes = np.fromiter(map(hash, values), np.int64, len(values))
-    order = np.argsort(hashes, kind="stable")
-    alike = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
-    suspects = np.unique(np.concatenate([order[alike], order[alike + 1]]))
-    seen: dict[str, int] = {}
-    for place in suspects.tolist():
-        earlier = seen.setdefault(values[place], place)
-        if earlier != place:
-            return earlier, place
-    return None
-
-
-def _is_unicode(content: str) -> bool:
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 # --- on disk ------------------------------------------------------------------------------------------------
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _File(BaseModel, frozen=True, extra="forbid"):
     bytes: int
     sha256: str
 
 
-class _Meta(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Meta(BaseModel, frozen=True, extra="forbid"):
     format: int
     name: str
     source: str
@@ -218,12 +91,12 @@ def write(corpus: Corpus, folder: Path, begun: float | None = None) -> None:
     (folder / "words.txt").write_bytes(spelled)
     _write_texts(corpus, folder / "texts.arrow")
 
-    parts: dict[str, Iterable[bytes]] = {
-        "name": [corpus.name.encode()],
-        "ids": _Joined(corpus.example_ids),
-        "words": [spelled],
-        "tokens": _Blocks(folder / "tokens.npy"),
-        **{name: [array.astype(array.dtype.newbyteorder("<")).tobytes()] for name, array in arrays.items()},
+    whole = {"name": corpus.name.encode(), "words": spelled}
+    whole |= {name: array.astype(array.dtype.newbyteorder("<")).tobytes() for name, array in arrays.items()}
+    parts: dict[str, Callable[[], Iterable[bytes]]] = {
+        "ids": partial(_joined, corpus.example_ids),
+        "tokens": partial(_blocks, folder / "tokens.npy"),
+        **{name: partial(iter, [content]) for name, content in whole.items()},
     }
     meta = _Meta(
         format=FORMAT,
@@ -275,40 +148,31 @@ def _write_texts(corpus: Corpus, path: Path) -> None:
         writer.write_batch(pa.record_batch([ids, texts], schema=schema))
 
 
-class _Blocks:
+def _blocks(path: Path) -> Iterator[bytes]:
     """Content of an ``.npy`` file of int32 in little-endian order, a few megabytes at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            while block := file.read(_BATCH):
-                yield np.frombuffer(block, np.int32).astype("<i4").tobytes()
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        while block := file.read(_BATCH):
+            yield np.frombuffer(block, np.int32).astype("<i4").tobytes()
 
 
-class _Joined:
+def _joined(strings: Sequence[str]) -> Iterator[bytes]:
     """Strings as lines, the last without its end, some thousands at a time."""
-
-    def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = strings
-
-    def __iter__(self) -> Iterator[bytes]:
-        lines = iter(self._strings)
-        separator = b""
-        while some := list(islice(lines, 1 << 14)):
-            yield separator + "\n".join(some).encode()
-            separator = b"\n"
+    lines = iter(strings)
+    separator = b""
+    while some := list(islice(lines, 1 << 14)):
+        yield separator + "\n".join(some).encode()
+        separator = b"\n"
 
 
-def _fingerprint(parts: Mapping[str, Iterable[bytes]]) -> str:
+def _fingerprint(parts: Mapping[str, Callable[[], Iterable[bytes]]]) -> str:
+    """Hash parts, each of which is asked for twice and needn't fit into memory."""
     digest = hashlib.sha256()
     for name in sorted(parts):
         # The name and size before each part: no two datasets run together into the same bytes.
-        digest.update(f"{name} {sum(map(len, parts[name]))}\n".encode())
-        for content in parts[name]:
+        digest.update(f"{name} {sum(map(len, parts[name]()))}\n".encode())
+        for content in parts[name]():
             digest.update(content)
     return digest.hexdigest()
 

@@ -12,16 +12,18 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.datasets import cache as _cache
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.datasets.corpus import Corpus, SplitName
+from rnn_crosscheck.harness.datasets.dataset import Dataset
+from rnn_crosscheck.harness.datasets.spill import Ordered
 from rnn_crosscheck.harness.errors import DataError
 
 NPZ = "imdb.npz"
@@ -94,16 +96,14 @@ def _download(folder: Path) -> None:
             except (OSError, ValueError) as error:
                 if attempt + 1 < _ATTEMPTS:
                     continue
-                reason = f"it has another SHA-256 than {known[7:]}" if isinstance(error, ValueError) else _kind(error)
+                reason = f"it has another SHA-256 than {known[7:]}"
+                if not isinstance(error, ValueError):
+                    reason = error.strerror or type(error).__name__
                 raise DataError(
                     f"The dataset imdb isn't on this machine and {name} can't be downloaded ({reason}); put {NPZ} and "
                     f"{INDEX} into a folder and name it with --crosscheck-data=FOLDER, or use the dataset reviews, "
                     "which comes with the installation."
                 ) from None
-
-
-def _kind(error: BaseException) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
 
 
 def _retrieve(name: str, known: str, folder: Path) -> None:
@@ -177,7 +177,7 @@ def read(npz: Path, index: Path) -> Corpus:
     return Corpus(
         name="imdb",
         source=SOURCE,
-        texts=_Decoded(flat, offsets, words),
+        texts=_decoded(flat, offsets, words),
         labels=np.concatenate(labels),
         example_ids=ids,
         splits=splits,
@@ -190,27 +190,15 @@ def _what(error: Exception) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
-class _Decoded(Sequence[str]):
+def _decoded(tokens: NDArray[np.int32], offsets: NDArray[np.int64], words: list[str]) -> Ordered:
     """Texts that are put together from their ids whenever they are asked for."""
+    spelled = np.array(["", "", "", "", *words], dtype=object)
 
-    def __init__(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64], words: list[str]) -> None:
-        self._tokens = tokens
-        self._offsets = offsets
-        self._spelled = np.array(["", "", "", "", *words], dtype=object)
+    def decode(row: int) -> str:
+        ids = tokens[offsets[row] + 1 : offsets[row + 1]]  # without the start token
+        return " ".join(spelled[ids].tolist())
 
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[one] for one in range(len(self))[row]]
-        row = range(len(self))[row]
-        ids = self._tokens[self._offsets[row] + 1 : self._offsets[row + 1]]  # without the start token
-        return " ".join(self._spelled[ids].tolist())
+    return Ordered(decode, np.arange(len(offsets) - 1))
 
 
 def _read_words(path: Path) -> list[str]:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rnn_crosscheck.harness.datasets.cache import cached
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset, SplitName
+from rnn_crosscheck.harness.datasets.corpus import Corpus, SplitName
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.errors import DataError, UsageError
 
 NAME = "reviews"

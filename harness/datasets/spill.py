@@ -1,9 +1,9 @@
-"""Strings on disk: what a loader reads of a large source, without keeping it in memory."""
+"""Strings that aren't kept in memory: what a loader reads of a large source lies on disk, names are made when asked."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import overload
@@ -46,14 +46,14 @@ class Spill:
 
     def ordered(self, order: NDArray[np.int64]) -> Ordered:
         """Look at the strings in an order, (n,)."""
-        return Ordered(self, order)
+        return Ordered(self.get, order)
 
 
 class Ordered(Sequence[str]):
-    """The strings of a `Spill` in an order, each read when it is asked for."""
+    """Strings in an order, (n,), each read or put together when it is asked for: `get` gives that of a row."""
 
-    def __init__(self, spill: Spill, order: NDArray[np.int64]) -> None:
-        self._spill = spill
+    def __init__(self, get: Callable[[int], str], order: NDArray[np.int64]) -> None:
+        self._get = get
         self._order = order
 
     def __len__(self) -> int:
@@ -65,32 +65,16 @@ class Ordered(Sequence[str]):
     def __getitem__(self, place: slice) -> list[str]: ...
     def __getitem__(self, place: int | slice) -> str | list[str]:
         if isinstance(place, slice):
-            return [self._spill.get(row) for row in self._order[place].tolist()]
-        return self._spill.get(int(self._order[place]))
+            return [self._get(row) for row in self._order[place].tolist()]
+        return self._get(int(self._order[place]))
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _BLOCK):
-            yield from map(self._spill.get, self._order[start : start + _BLOCK].tolist())
+            yield from map(self._get, self._order[start : start + _BLOCK].tolist())
 
 
-class Numbered(Sequence[str]):
-    """Names with the number of their row, from 1, put together when they are asked for."""
+class Numbered(Ordered):
+    """Names with the number of their row, from 1."""
 
     def __init__(self, prefix: str, order: NDArray[np.int64]) -> None:
-        self._prefix = prefix
-        self._order = order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self._name(row) for row in self._order[place].tolist()]
-        return self._name(int(self._order[place]))
-
-    def _name(self, row: int) -> str:
-        return f"{self._prefix}-{row + 1:07d}"
+        super().__init__(lambda row: f"{prefix}-{row + 1:07d}", order)

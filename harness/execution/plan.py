@@ -1,8 +1,6 @@
-"""Plans the runs of a comparison, starts their workers, and skips what is already on disk.
+"""What a comparison has to have computed: its runs and the checks beside them, each under its key.
 
-`plan` lists the runs and what each needs; an `Executor` carries them out. `LocalExecutor` does so in worker
-processes of this machine, several side by side if asked. A `PlannedRun` names everything by value, so that
-another executor can carry it elsewhere.
+What is planned names everything by value, so that an executor can carry it elsewhere.
 """
 
 from __future__ import annotations
@@ -11,86 +9,87 @@ import ast
 import hashlib
 import json
 import math
-import os
-import queue
-import shutil
-import sys
-import tempfile
-import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
-from typing import Protocol as Interface
 
-from rnn_crosscheck.harness.backend import Backend, Registered, find, missing_distributions, versions
-from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError, UsageError
-from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess, thread_variables
-from rnn_crosscheck.harness.machine import available_cores, memory_variables
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
-from rnn_crosscheck.harness.protocol import Device, Division, Factors, Protocol, RunSpec, Setting, switched
-from rnn_crosscheck.harness.results import (
-    WEIGHTS,
-    EffectsRecord,
-    Failure,
-    OcclusionsRecord,
-    ParityRecord,
-    RunResult,
-    TransplantsRecord,
-    occlusion_tables,
-    read_record,
-    stored_key,
-    write_run,
-)
+from rnn_crosscheck.harness.protocol import SETTINGS, Division, Factors, Protocol, RunSpec, switched
+from rnn_crosscheck.harness.results import WEIGHTS, RunResult, read_record, stored_key
 from rnn_crosscheck.harness.weights import canonical_shapes
 
 #: changes when workers come to compute something else from the same spec
 WORKER_VERSION = "1"
 
-#: a framework that hasn't told its devices by then is broken
-_PROBE_SECONDS = 120.0
+#: the backend that needs no framework, which the factors are switched in
+_REFERENCE = "reference"
+#: where the records lie of checks that need trained weights
+_TRAINED = {"transplant": "transplants", "occlude": "occlusions"}
 
 
 @dataclass(frozen=True)
-class BackendInfo:
-    """A backend of the comparison, looked at without importing its framework."""
+class Asked:
+    """What a comparison is asked to run.
 
-    registered: Registered
-    backend: type[Backend]
-    missing: tuple[str, ...]
+    Attributes
+    ----------
+    models, divisions
+        Those that were chosen of the protocol's.
+    dataset_fingerprint
+        Without it, runs and checks are named, and can't be carried out: their keys are empty.
+    device
+        The one that all of them run on.
+    """
 
-    @cached_property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of what computes its results, and a digest of its source.
+    protocol: Protocol
+    backends: tuple[BackendInfo, ...]
+    models: tuple[str, ...]
+    divisions: tuple[Division, ...]
+    dataset_fingerprint: str = ""
+    device: Literal["cpu", "cuda"] = "cpu"
 
-        Found when first asked for: reading the source takes a while, and who lists the runs needs no keys.
-        """
-        return versions(self.backend)
-
-    @property
-    def name(self) -> str:
-        """Name as given on the command line."""
-        return self.registered.name
-
-    @property
-    def trains(self) -> bool:
-        """Whether it trains anything."""
-        return "inference" not in self.backend.capabilities
-
-    @property
-    def unavailable(self) -> str:
-        """Why nothing can be run with it, with what to do; empty when all is there."""
-        if not self.missing:
-            return ""
-        return (
-            f"{self.name} needs {' and '.join(self.missing)}, which is not installed: "
-            f"pip install '{self.backend.requirement}'"
+    def spec(self, division: Division, model: str, info: BackendInfo, seed: int) -> RunSpec:
+        """Give the spec of one run, not traced and in default settings."""
+        return RunSpec(
+            backend=info.name,
+            division=division,
+            model=self.protocol.model(model),
+            training=self.protocol.training,
+            data=self.protocol.data,
+            dataset_fingerprint=self.dataset_fingerprint,
+            seed=seed,
+            device=self.device,
+            threads=self.protocol.workers.threads,
         )
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with all that is needed to carry it out or to know that it is done."""
+
+    spec: RunSpec
+    info: BackendInfo
+    key: str
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self.spec.run_id
+
+    @property
+    def path(self) -> str:
+        """Place of its folder in the folder of the comparison."""
+        return f"runs/{self.run_id}"
+
+    def ended_well(self, folder: Path) -> bool:
+        """Whether it has ended well in the folder of the comparison, and under its key."""
+        return stored_key(folder / self.path) == self.key
 
 
 @dataclass(frozen=True)
@@ -117,98 +116,57 @@ class PlannedCheck:
     @property
     def path(self) -> str:
         """Place of its record in the folder of the comparison."""
-        folder = {"transplant": "transplants", "occlude": "occlusions"}.get(self.mode, "parity")
+        folder = _TRAINED.get(self.mode, "parity")
         return f"{folder}/{self.name.removeprefix(f'{folder}-')}.json"
-
-    def stored(self, folder: Path) -> bool:
-        """Whether its record is on disk under its key, with all that belongs to it."""
-        path = folder / self.path
-        try:
-            return read_record(path, _RECORDS[self.mode]).key == self.key and (
-                self.mode != "occlude" or all(table.is_file() for table in occlusion_tables(path))
-            )
-        except ResultsError:
-            return False  # not there, or not whole: it is made anew
-
-
-_RECORDS: Mapping[str, type[ParityRecord] | type[EffectsRecord] | type[TransplantsRecord] | type[OcclusionsRecord]] = {
-    "parity": ParityRecord,
-    "effects": EffectsRecord,
-    "transplant": TransplantsRecord,
-    "occlude": OcclusionsRecord,
-}
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """A run with all that is needed to carry it out or to know that it is done."""
+class Plan:
+    """What a comparison has to have computed, but for what needs trained weights.
 
-    spec: RunSpec
-    info: BackendInfo
-    key: str
-
-    @property
-    def run_id(self) -> str:
-        """Name of the run."""
-        return self.spec.run_id
-
-
-def look_in(folder: Path) -> None:
-    """Let `look_up` find local backends (``module:Class``) in a folder; last of all, so that they shadow nothing."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-
-def look_up(names: Sequence[str]) -> tuple[BackendInfo, ...]:
-    """Find backends by name; raises `UsageError` for an unknown or a repeated one."""
-    if len(set(names)) != len(names):
-        raise UsageError(f"Each backend is named once; got {', '.join(names)}.")
-    found = []
-    for name in names:
-        registered = find(name)
-        backend = registered.load()
-        found.append(BackendInfo(registered, backend, missing_distributions(backend)))
-    return tuple(found)
-
-
-def plan(
-    protocol: Protocol,
-    backends: Iterable[BackendInfo],
-    *,
-    dataset_fingerprint: str,
-    device: Literal["cpu", "cuda"],
-    models: Sequence[str] = (),
-    divisions: Sequence[Division] = (),
-    seeds: Sequence[int] = (),
-) -> tuple[PlannedRun, ...]:
-    """List the runs that a protocol asks for, cheapest questions first: division, model, backend, seed.
-
-    Empty `models`, `divisions` and `seeds` take what the protocol says. The first matched seed is traced where twins
-    are to be held against it.
+    Attributes
+    ----------
+    runs
+        The protocol's own.
+    variants
+        Their twins, and those with a switched factor.
     """
+
+    asked: Asked
+    runs: tuple[PlannedRun, ...]
+    variants: tuple[PlannedRun, ...]
+    checks: tuple[PlannedCheck, ...]
+
+    @cached_property
+    def by_id(self) -> Mapping[str, PlannedRun]:
+        """All runs by their ids, in the order of the plan."""
+        return {run.run_id: run for run in (*self.runs, *self.variants)}
+
+
+def plan_all(asked: Asked, *, diagnose: bool) -> Plan:
+    """Plan what is asked for; to `diagnose`, the factors that a backend's defaults have switched as well."""
+    runs = plan(asked)
+    variants = (*plan_twins(asked.protocol, runs), *(plan_factors(runs) if diagnose else ()))
+    return Plan(asked, runs, variants, plan_checks(asked))
+
+
+def plan(asked: Asked, *, seeds: Sequence[int] = ()) -> tuple[PlannedRun, ...]:
+    """List the runs that are asked for, cheapest questions first: division, model, backend, seed.
+
+    Empty `seeds` take what the protocol says. The first matched seed is traced where twins are to be held against it.
+    """
+    parity = asked.protocol.parity
+    twins = parity.initial_twins + parity.continuing_twins
     planned = []
-    for division in divisions or protocol.divisions:
-        for name in models or [model.name for model in protocol.models]:
-            for info in backends:
-                if division not in info.backend.capabilities:
-                    continue
-                wanted = seeds or protocol.seeds.of(division)
-                for seed in wanted:
-                    twins = protocol.parity.initial_twins + protocol.parity.continuing_twins
-                    traced = division == "matched" and seed == wanted[0] and twins and "parity" in _can(info)
-                    spec = RunSpec(
-                        backend=info.name,
-                        division=division,
-                        model=protocol.model(name),
-                        training=protocol.training,
-                        data=protocol.data,
-                        dataset_fingerprint=dataset_fingerprint,
-                        seed=seed,
-                        device=device,
-                        threads=protocol.workers.threads,
-                        probes=protocol.parity.probes if traced else 0,
-                    )
-                    planned.append(PlannedRun(spec, info, run_key(spec, info)))
+    for division, model, info in product(asked.divisions, asked.models, asked.backends):
+        able = info.backend.capabilities
+        if division not in able:
+            continue
+        wanted = seeds or asked.protocol.seeds.of(division)
+        for seed in wanted:
+            traced = division == "matched" and seed == wanted[0] and twins and "parity" in able
+            spec = asked.spec(division, model, info, seed)
+            planned.append(_planned(spec, info, probes=parity.probes if traced else 0))
     return tuple(planned)
 
 
@@ -222,7 +180,8 @@ def refuse_unknown_factors(protocol: Protocol, backends: Iterable[BackendInfo], 
     """
     given, plain = protocol.training.factors.model_dump(), Factors().model_dump()
     changed = [name for name in given if given[name] != plain[name] and f"factors.{name}" in arithmetic()]
-    without = [info.name for info in backends if "matched" in _can(info) and "factors" not in _can(info)]
+    able = {info.name: info.backend.capabilities for info in backends}
+    without = [name for name, can in able.items() if "matched" in can and "factors" not in can]
     if changed and without and "matched" in (divisions or protocol.divisions):
         raise UsageError(
             f"training.factors.{changed[0]} is switched, but the matched models of {' and '.join(without)} don't "
@@ -232,92 +191,96 @@ def refuse_unknown_factors(protocol: Protocol, backends: Iterable[BackendInfo], 
 
 def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     """List the twins of the traced runs among `runs`."""
-    planned = []
-    kinds: tuple[tuple[Literal["initial", "continuing"], int], ...] = (
-        ("initial", protocol.parity.initial_twins),
-        ("continuing", protocol.parity.continuing_twins),
+    kinds = {"initial": protocol.parity.initial_twins, "continuing": protocol.parity.continuing_twins}
+    return tuple(
+        _planned(run.spec, run.info, twin=kind, twin_number=number)
+        for run in runs
+        if run.spec.probes
+        for kind, count in kinds.items()
+        for number in range(1, count + 1)
     )
-    for run in runs:
-        if run.spec.probes:
-            for kind, count in kinds:
-                for number in range(1, count + 1):
-                    spec = run.spec.model_copy(update={"twin": kind, "twin_number": number})
-                    planned.append(PlannedRun(spec, run.info, run_key(spec, run.info)))
-    return tuple(planned)
 
 
 def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     """List the matched runs once more, each factor switched alone that the backend's own defaults have switched."""
     planned = []
     for run in runs:
-        if run.spec.division != "matched" or "factors" not in _can(run.info):
+        if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities:
             continue
+        native = {"": run.info.backend.native_values(run.spec.training)}
         for factor, values in FACTORS.items():
-            if native_in(factor, {"": run.info.backend.native_values(run.spec.training)}):
+            if native_in(factor, native):
                 training = switched(run.spec.training, values)
-                spec = run.spec.model_copy(update={"training": training, "probes": 0, "variant": factor})
-                planned.append(PlannedRun(spec, run.info, run_key(spec, run.info)))
+                planned.append(_planned(run.spec, run.info, training=training, probes=0, variant=factor))
     return tuple(planned)
 
 
-def plan_checks(
-    protocol: Protocol,
-    backends: Sequence[BackendInfo],
-    *,
-    dataset_fingerprint: str,
-    device: Literal["cpu", "cuda"],
-    models: Sequence[str],
-    divisions: Sequence[Division],
-) -> tuple[PlannedCheck, ...]:
+def _planned(spec: RunSpec, info: BackendInfo, **changed: Any) -> PlannedRun:  # noqa: ANN401 - fields of the spec
+    spec = spec.model_copy(update=changed)
+    return PlannedRun(spec, info, run_key(spec, info))
+
+
+def largest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Order runs for an executor: as planned, but of a division, its twins and its factors the largest models first.
+
+    A long run that begins last keeps one core busy while the others have nothing left to do.
+    """
+
+    def part(run: PlannedRun) -> tuple[str, bool, bool]:
+        return run.spec.division, bool(run.spec.twin), bool(run.spec.variant)
+
+    def size(run: PlannedRun) -> int:
+        shapes = canonical_shapes(run.spec.model)
+        return sum(math.prod(shapes[name]) for name in ("kernel", "recurrent_kernel"))
+
+    return [run for _, group in groupby(runs, part) for run in sorted(group, key=size, reverse=True)]
+
+
+def plan_checks(asked: Asked) -> tuple[PlannedCheck, ...]:
     """List the stages to be compared, and for each model the effects of the factors.
 
     Stages of a native model are compared as well, since they tell where its defaults leave the matched arithmetic; and
     those of a matched model in tuned settings, which must keep to it.
     """
-    able = [info for info in backends if "parity" in _can(info) and not info.missing]
+    able = [info for info in asked.backends if "parity" in info.backend.capabilities and not info.missing]
     planned = []
-
-    def add(name: str, mode: Literal["parity", "effects"], spec: RunSpec, info: BackendInfo, **extra: Any) -> None:  # noqa: ANN401
-        key = run_key(spec, info)
-        if key:
-            content = {"mode": mode, "source": _source("parity/stages.py", "parity/reference.py"), **extra}
-            key = hashlib.sha256(f"{key} {json.dumps(content, sort_keys=True)}".encode()).hexdigest()
-        planned.append(PlannedCheck(name, mode, spec, info, key, extra))
-
-    for model in models:
-        specs = {
-            (division, info.name): RunSpec(
-                backend=info.name,
-                division=division,
-                model=protocol.model(model),
-                training=protocol.training,
-                data=protocol.data,
-                dataset_fingerprint=dataset_fingerprint,
-                seed=protocol.seeds.of("matched")[0],
-                device=device,
-                threads=protocol.workers.threads,
-            )
-            for division in divisions
-            for info in able
-            if division in _can(info)
-        }
-        for (division, backend), spec in specs.items():
-            info = next(info for info in able if info.name == backend)
-            add(f"{division}-{backend.replace(':', '.')}-{model}", "parity", spec, info)
-            for setting in settings_of(protocol, info) if division == "matched" else ():
-                if setting != "default":
-                    threads = threads_of(protocol, info, model, setting)
-                    tuned = spec.model_copy(update={"setting": setting, "threads": threads})
-                    add(f"{division}-{backend.replace(':', '.')}-{setting}-{model}", "parity", tuned, info)
-        if specs:
-            spec = next(iter(specs.values())).model_copy(
-                update={"backend": REFERENCE, "division": "matched", "device": "cpu"}
-            )
-            # Of those that aren't installed too: what they declare is known.
-            declared = {info.name: dict(info.backend.native_values(protocol.training)) for info in backends}
-            native = {name: values for name, values in declared.items() if values}
-            add(f"effects-{model}", "effects", spec, look_up([REFERENCE])[0], native_values=native)
+    for model in asked.models:
+        stages = [
+            check
+            for division, info in product(asked.divisions, able)
+            if division in info.backend.capabilities
+            for check in _plan_stages(asked, division, model, info)
+        ]
+        planned += [*stages, _plan_effects(asked, model)] if stages else []
     return tuple(planned)
+
+
+def _plan_stages(asked: Asked, division: Division, model: str, info: BackendInfo) -> Iterator[PlannedCheck]:
+    default = asked.spec(division, model, info, asked.protocol.seeds.of("matched")[0])
+    wanted = settings_of(asked.protocol, info) if division == "matched" else ("default",)
+    for setting in (setting for setting in SETTINGS if setting in wanted):
+        threads = threads_of(asked.protocol, info, model, setting)
+        spec = default.model_copy(update={"setting": setting, "threads": threads})
+        tuned = "" if setting == "default" else f"-{setting}"
+        name = f"{division}-{info.name.replace(':', '.')}{tuned}-{model}"
+        yield PlannedCheck(name, "parity", spec, info, _check_key("parity", spec, info, {}), {})
+
+
+def _plan_effects(asked: Asked, model: str) -> PlannedCheck:
+    (reference,) = look_up([_REFERENCE])
+    spec = replace(asked, device="cpu").spec("matched", model, reference, asked.protocol.seeds.of("matched")[0])
+    # Of those that aren't installed too: what they declare is known.
+    declared = {info.name: dict(info.backend.native_values(asked.protocol.training)) for info in asked.backends}
+    extra = {"native_values": {name: values for name, values in declared.items() if values}}
+    key = _check_key("effects", spec, reference, extra)
+    return PlannedCheck(f"effects-{model}", "effects", spec, reference, key, extra)
+
+
+def _check_key(mode: str, spec: RunSpec, info: BackendInfo, extra: Mapping[str, Any]) -> str:
+    if not (key := run_key(spec, info)):
+        return ""
+    content = {"mode": mode, "source": _source("parity/stages.py", "parity/reference.py"), **extra}
+    return _digest(f"{key} {json.dumps(content, sort_keys=True)}")
 
 
 def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo) -> PlannedCheck | None:
@@ -337,15 +300,13 @@ def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo
     """
     groups: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
     for run in runs:
-        groups[run.spec.backend, run.spec.model.name, run.spec.division].append(run)
-    taken: list[PlannedRun] = []
-    without: list[PlannedRun] = []
+        if run.ended_well(folder):
+            groups[run.spec.backend, run.spec.model.name, run.spec.division].append(run)
+    ended = []
     for group in groups.values():
-        ended = [run for run in group if stored_key(folder / "runs" / run.run_id) == run.key]
-        first = next((number for number, run in enumerate(ended) if _weights(folder, run)), len(ended))
-        without += ended[:first]
-        taken += ended[first : first + 1]
-    return _plan_trained("transplants", "transplant", folder, taken, without, info)
+        first = next((number for number, run in enumerate(group) if _weights(folder, run)), len(group))
+        ended += group[: first + 1]
+    return _plan_trained("transplant", folder, ended, info)
 
 
 def plan_occlusions(
@@ -360,80 +321,47 @@ def plan_occlusions(
     chosen
         Run id -> ids of test examples.
     """
-    listed = [
-        run
-        for run in runs
-        if run.spec.backend == info.name
-        and chosen.get(run.run_id)
-        and stored_key(folder / "runs" / run.run_id) == run.key
-    ]
-    taken = [run for run in listed if _weights(folder, run)]
-    without = [run for run in listed if not _weights(folder, run)]
-    examples = {run.run_id: list(chosen[run.run_id]) for run in taken}
-    return _plan_trained("occlusions", "occlude", folder, taken, without, info, examples=examples)
+    own = [run for run in runs if run.spec.backend == info.name and chosen.get(run.run_id)]
+    ended = [run for run in own if run.ended_well(folder)]
+    examples = {run.run_id: list(chosen[run.run_id]) for run in ended if _weights(folder, run)}
+    return _plan_trained("occlude", folder, ended, info, examples=examples)
 
 
 def _weights(folder: Path, run: PlannedRun) -> bool:
-    return (folder / "runs" / run.run_id / WEIGHTS).is_file()
+    return (folder / run.path / WEIGHTS).is_file()
 
 
 def _plan_trained(
-    prefix: str,
     mode: Literal["transplant", "occlude"],
     folder: Path,
-    taken: Sequence[PlannedRun],
-    without: Sequence[PlannedRun],
+    ended: Sequence[PlannedRun],
     info: BackendInfo,
     **extra: Any,  # noqa: ANN401 - plain values
 ) -> PlannedCheck | None:
-    if not taken and not without:
+    """Plan a check of runs that ended well; those that kept no weights are named in it as left out."""
+    if not ended:
         return None
-    reason = "The run was made before weights were kept; delete its folder to have it trained again."
+    taken = [run for run in ended if _weights(folder, run)]
+    without = [run for run in ended if not _weights(folder, run)]
     # A run that was deleted and trained again has the same key, and need not have the same weights.
-    finished = {
-        run.run_id: read_record(folder / "runs" / run.run_id / "result.json", RunResult).finished for run in taken
-    }
+    finished = {run.run_id: read_record(folder / run.path / "result.json", RunResult).finished for run in taken}
+    reason = "The run was made before weights were kept; delete its folder to have it trained again."
     extra |= {
         "finished": finished,
         "sources": {run.run_id: run.key for run in taken},
         "left_out": {run.run_id: reason for run in without},
         "keys": {run.run_id: run.key for run in (*taken, *without)},
     }
-    content = {
-        "mode": mode,
-        "versions": dict(info.versions),
-        "source": _source("worker/__main__.py", "parity/occlusion.py"),
-        **extra,
-    }
-    spec = (*taken, *without)[0].spec.model_copy(update={"backend": info.name})
+    source = _source("worker/job.py", "worker/trained.py", "parity/occlusion.py")
+    content = {"mode": mode, "versions": dict(info.versions), "source": source, **extra}
     return PlannedCheck(
-        name=f"{prefix}-{info.name.replace(':', '.')}",
+        name=f"{_TRAINED[mode]}-{info.name.replace(':', '.')}",
         mode=mode,
-        spec=spec,
+        spec=(*taken, *without)[0].spec.model_copy(update={"backend": info.name}),
         info=info,
-        key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        key=_digest(json.dumps(content, sort_keys=True)),
         extra={**extra, "folder": str(folder)},
     )
-
-
-#: the backend that needs no framework, which the factors are switched in
-REFERENCE = "reference"
-
-
-def _can(info: BackendInfo) -> frozenset[str]:
-    return frozenset(info.backend.capabilities)
-
-
-_HARNESS = Path(__file__).parents[1]
-
-
-@cache
-def _source(*names: str) -> str:
-    """Digest of modules of the harness; comments and layout don't count."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(ast.dump(ast.parse((_HARNESS / name).read_bytes())).encode())
-    return digest.hexdigest()[:16]
 
 
 def run_key(spec: RunSpec, info: BackendInfo) -> str:
@@ -448,290 +376,17 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 
-def largest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """Order runs for an executor: as planned, but of a division, its twins and its factors the largest models first.
-
-    A long run that begins last keeps one core busy while the others have nothing left to do.
-    """
-
-    def part(run: PlannedRun) -> tuple[str, bool, bool]:
-        return run.spec.division, bool(run.spec.twin), bool(run.spec.variant)
-
-    def size(run: PlannedRun) -> int:
-        shapes = canonical_shapes(run.spec.model)
-        return sum(math.prod(shapes[name]) for name in ("kernel", "recurrent_kernel"))
-
-    return [run for _, group in groupby(runs, part) for run in sorted(group, key=size, reverse=True)]
+_HARNESS = Path(__file__).parents[1]
 
 
-def number_of_jobs(protocol: Protocol, device: str) -> int:
-    """Count the runs to train side by side: as the protocol says, or as many as the cores hold; one on a GPU."""
-    if protocol.workers.jobs:
-        return protocol.workers.jobs
-    return 1 if device == "cuda" else max(1, available_cores() // protocol.workers.threads)
+@cache
+def _source(*names: str) -> str:
+    """Digest of modules of the harness; comments and layout don't count."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(ast.dump(ast.parse((_HARNESS / name).read_bytes())).encode())
+    return digest.hexdigest()[:16]
 
 
-def settings_of(protocol: Protocol, info: BackendInfo) -> tuple[Setting, ...]:
-    """List the settings that a backend is measured with, in the protocol's order."""
-    return tuple(setting for setting in protocol.timing.settings if setting == "default" or info.backend.tuned)
-
-
-def threads_of(protocol: Protocol, info: BackendInfo, model: str, setting: Setting) -> int:
-    """Count the threads of a worker: the protocol's, or what the tuned setting takes on this machine."""
-    threads = protocol.workers.threads
-    if setting == "default":
-        return threads
-    return info.backend.tuned_threads(protocol.model(model), threads=threads, cores=available_cores())
-
-
-def worker_environment(info: BackendInfo, threads: int, device: str, *, keep_memory: bool = False) -> dict[str, str]:
-    """Variables for a worker of this backend."""
-    kept = memory_variables() if keep_memory else {}
-    return {**thread_variables(threads, device), **kept, **info.backend.worker_environment(threads)}
-
-
-def choose_device(wanted: Device, backends: Sequence[BackendInfo]) -> Literal["cpu", "cuda"]:
-    """Settle on one device for the whole comparison.
-
-    ``auto`` takes ``cuda`` only when every available backend can use it, since a comparison across devices would
-    compare the devices.
-
-    Raises
-    ------
-    UsageError
-        ``cuda`` was asked for and a backend can't use it.
-    """
-    if wanted == "cpu" or not has_nvidia_driver():
-        if wanted == "cuda":
-            raise UsageError("The device cuda was asked for, but this machine has no NVIDIA driver; use cpu or auto.")
-        return "cpu"
-    without = []
-    for info in backends:
-        if info.missing:
-            continue
-        try:
-            devices = devices_of(info)
-        except WorkerFailure:
-            devices = ()
-        if "cuda" not in devices:
-            without.append(info.name)
-    if without and wanted == "cuda":
-        raise UsageError(
-            f"The device cuda was asked for, but {' and '.join(without)} can't use it here; use cpu or auto."
-        )
-    return "cpu" if without else "cuda"
-
-
-def devices_of(info: BackendInfo) -> tuple[str, ...]:
-    """Ask a backend's framework, in a process of its own, for its devices; raises `WorkerFailure`."""
-    with tempfile.TemporaryDirectory() as logs:
-        worker = WorkerProcess(
-            {"mode": "probe", "backend": address(info), "threads": 1},
-            environment=worker_environment(info, 1, "cuda"),
-            log=Path(logs) / "probe.log",
-        )
-        return tuple(name for event in worker.events(_PROBE_SECONDS) for name in event.get("devices", ()))
-
-
-def has_nvidia_driver() -> bool:
-    """Whether there is any point in asking a framework for CUDA."""
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def address(info: BackendInfo) -> dict[str, str]:
-    """Say in plain values where a worker finds the backend."""
-    return {"name": info.registered.name, "target": info.registered.target}
-
-
-# --- carrying out -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Something that happened in a run: ``start``, an event of its worker, or ``end``."""
-
-    run_id: str
-    event: str
-    content: Mapping[str, Any]
-
-
-class Executor(Interface):
-    """Carries out runs, anywhere."""
-
-    def submit(self, run: PlannedRun) -> Future[RunResult]:
-        """Promise the result of a run."""
-        ...
-
-    def shutdown(self) -> None:
-        """Drop what hasn't begun and stop what has."""
-        ...
-
-
-class LocalExecutor:
-    """Worker processes on this machine, up to `jobs` side by side.
-
-    Parameters
-    ----------
-    folder
-        Folder of the comparison.
-    dataset
-        Folder of the encoded dataset.
-    jobs, stall_seconds
-        From the protocol.
-    """
-
-    def __init__(self, folder: Path, dataset: Path, *, jobs: int, stall_seconds: float) -> None:
-        self._folder = folder
-        self._dataset = dataset
-        self._jobs = jobs
-        self._stall_seconds = stall_seconds
-        self._pool = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="crosscheck")
-        self._workers: set[WorkerProcess] = set()
-        self._lock = threading.Lock()
-        self._closed = False
-        #: what happens in the runs, for whoever shows it
-        self.progress: queue.Queue[Progress] = queue.Queue()
-
-    def submit(self, run: PlannedRun) -> Future[RunResult]:
-        """Promise the result of a run; one that is on disk under the same key is read, not run again."""
-        return self._pool.submit(self._run, run)
-
-    def submit_check(self, check: PlannedCheck) -> Future[Path]:
-        """Promise the file of a check; one that is on disk under the same key is taken.
-
-        The future raises `WorkerFailure` for a check that can't be made.
-        """
-        return self._pool.submit(self._check, check)
-
-    def shutdown(self) -> None:
-        """Drop what hasn't begun and kill what has; results on disk stay as they are."""
-        with self._lock:
-            self._closed = True
-            workers = list(self._workers)
-        for worker in workers:
-            worker.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _run(self, run: PlannedRun) -> RunResult:
-        folder = self._folder / "runs" / run.run_id
-        if stored(self._folder, run):
-            result = read_record(folder / "result.json", RunResult)
-            self._tell(run.run_id, "end", status=result.status, stored=True)
-            return result
-        set_aside(self._folder, run.run_id)
-        if run.info.unavailable:
-            result = self._without(run, "unavailable", Failure(reason=run.info.unavailable))
-            write_run(folder, result)
-        else:
-            self._tell(run.run_id, "start")
-            try:
-                self._work(run, folder)
-                result = read_record(folder / "result.json", RunResult)
-            except WorkerFailure as error:
-                result = self._without(run, "failed", error.failure)
-                if not self._closed:  # a run that we stopped ourselves has not failed
-                    write_run(folder, result)
-            except CrosscheckError as error:
-                result = self._without(run, "failed", Failure(reason=str(error)))
-                write_run(folder, result)
-        self._tell(run.run_id, "end", status=result.status, stored=False, result=result)
-        return result
-
-    def _check(self, check: PlannedCheck) -> Path:
-        path = self._folder / check.path
-        if check.stored(self._folder):
-            self._tell(check.name, "end", status="ok", stored=True)
-            return path
-        request = {
-            "mode": check.mode,
-            "spec": check.spec.model_dump(mode="json"),
-            "key": check.key,
-            "result": str(path),
-            **check.extra,
-        }
-        self._tell(check.name, "start")
-        try:
-            self._worker(check.name, check.info, check.spec, request)
-        except WorkerFailure as error:
-            path.unlink(missing_ok=True)
-            self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
-            raise
-        self._tell(check.name, "end", status="ok", stored=False)
-        return path
-
-    def _work(self, run: PlannedRun, folder: Path) -> None:
-        request = {
-            "mode": "train",
-            "spec": run.spec.model_dump(mode="json"),
-            "key": run.key,
-            "result": str(folder),
-            "jobs": self._jobs,
-        }
-        self._worker(run.run_id, run.info, run.spec, request)
-
-    def _worker(self, name: str, info: BackendInfo, spec: RunSpec, request: Mapping[str, Any]) -> None:
-        """Have one worker carry out one request, and pass on what it tells."""
-        with self._lock:
-            if self._closed:
-                raise WorkerFailure(Failure(reason="The comparison was stopped before this run began."))
-            worker = WorkerProcess(
-                {**request, "backend": address(info), "dataset": str(self._dataset)},
-                environment=worker_environment(info, spec.threads, spec.device, keep_memory=True),
-                log=self._folder / "logs" / f"{name}.log",
-            )
-            self._workers.add(worker)
-        try:
-            self._tell(name, "pid", pid=worker.pid)
-            for event in worker.events(self._stall_seconds):
-                self._tell(name, event["event"], **{k: v for k, v in event.items() if k != "event"})
-        finally:
-            worker.stop()
-            with self._lock:
-                self._workers.discard(worker)
-
-    def _without(self, run: PlannedRun, status: Literal["failed", "unavailable"], why: Failure) -> RunResult:
-        return RunResult(
-            run_id=run.run_id,
-            spec=run.spec,
-            key=run.key,
-            status=status,
-            jobs=self._jobs,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            failure=why,
-        )
-
-    def _tell(self, name: str, event: str, **content: Any) -> None:  # noqa: ANN401 - plain values
-        self.progress.put(Progress(name, event, content))
-
-
-def stored(folder: Path, run: PlannedRun) -> bool:
-    """Whether the run's result is on disk under its key; one that was set aside is brought back."""
-    if stored_key(folder / "runs" / run.run_id) == run.key:
-        return True
-    aside = _aside(folder, run.run_id, run.key)
-    if stored_key(aside) != run.key:
-        return False
-    set_aside(folder, run.run_id)
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
-    os.replace(aside, folder / "runs" / run.run_id)
-    return True
-
-
-def set_aside(folder: Path, run_id: str) -> None:
-    """Make room for a run: keep a finished result of another protocol, drop a failure.
-
-    Hours of training must not be lost because the next comparison in the same folder asked for something else.
-    """
-    current = folder / "runs" / run_id
-    key = stored_key(current)
-    if key is None:
-        shutil.rmtree(current, ignore_errors=True)
-        return
-    aside = _aside(folder, run_id, key)
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(aside, ignore_errors=True)
-    os.replace(current, aside)
-
-
-def _aside(folder: Path, run_id: str, key: str) -> Path:
-    return folder / "superseded" / f"{run_id}-{key[:16]}"
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,8 +8,6 @@ Source: occlusion, from Zeiler and Fergus, "Visualizing and Understanding Convol
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables, write_json
+from rnn_crosscheck.harness.folder import new_file, write_json
+from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,23 +102,11 @@ def spell(
 
 def write(path: Path, record: OcclusionsRecord, probabilities: pa.Table, words: pa.Table) -> None:
     """Write a record and its tables; as long as they aren't whole, there is no record."""
-    # What was there before goes first: its record would describe tables that it doesn't know.
-    path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for place, table in zip(occlusion_tables(path), (probabilities, words), strict=True):
-        _write_table(place, table)
-    write_json(path, record)
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        pq.write_table(table, name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    # What was there before goes first: its record would describe tables that it doesn't know.
+    path.unlink(missing_ok=True)
+    for place, table in zip(occlusion_tables(path), (probabilities, words), strict=True):
+        with new_file(place) as scratch:
+            pq.write_table(table, scratch)
+    write_json(path, record)

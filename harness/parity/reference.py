@@ -103,7 +103,7 @@ class ReferenceModel(Model):
     def forward64(self, tokens: NDArray[np.int32]) -> Pass:
         """States, logits and preactivations for tokens (n, length), all kept."""
         # Of each chunk's tape only what is asked for is kept.
-        passes = [self._pass(chunk) for chunk in _chunks(tokens)]
+        passes = [_kept(self._forward(chunk), relu=self.spec.activation == "relu") for chunk in _chunks(tokens)]
         kinks = [part.preactivations for part in passes if part.preactivations is not None]
         return Pass(
             np.concatenate([part.states for part in passes]),
@@ -117,7 +117,7 @@ class ReferenceModel(Model):
 
     def loss64(self, tokens: NDArray[np.int32], labels: NDArray[Any]) -> float:
         """Mean loss of a batch: tokens (n, length), labels (n,)."""
-        return self._loss(self.logits64(tokens), np.asarray(labels, np.float64))[0]
+        return _loss(self.logits64(tokens), np.asarray(labels, np.float64), self.training.factors.loss_form)[0]
 
     def gradients64(
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None
@@ -200,11 +200,6 @@ class ReferenceModel(Model):
 
     # --- forward ------------------------------------------------------------------------------------------------
 
-    def _pass(self, tokens: NDArray[np.int32]) -> Pass:
-        tape = self._forward(tokens)
-        preactivations = tape.gates.swapaxes(0, 1) if self.spec.activation == "relu" else None
-        return Pass(tape.states[1:].swapaxes(0, 1), tape.logits, preactivations)
-
     def _forward(self, tokens: NDArray[np.int32]) -> _Tape:
         """Run the model on tokens (n, length)."""
         w, (n, length) = self.weights, tokens.shape
@@ -232,25 +227,13 @@ class ReferenceModel(Model):
         logits = states[-1] @ w["dense_kernel"][:, 0] + w["dense_bias"]
         return _Tape(in_time, embedded, gates, states, cells, logits)
 
-    def _loss(self, logits: Array, labels: Array) -> tuple[float, Array]:
-        """Mean loss, and its derivative by each logit, (n,)."""
-        p = sigmoid(logits)
-        slope = (p - labels) / len(labels)
-        if self.training.factors.loss_form == "probabilities":
-            kept = np.clip(p, _CLIP, _CLIP_ABOVE)
-            losses = -(labels * np.log(kept) + (1 - labels) * np.log1p(-kept))
-            return float(losses.mean()), np.where(kept == p, slope, 0.0)
-        # Each label has its own softplus: their difference from one another would cancel where the model is sure.
-        losses = labels * np.logaddexp(0, -logits) + (1 - labels) * np.logaddexp(0, logits)
-        return float(losses.mean()), slope
-
     # --- backward -----------------------------------------------------------------------------------------------
 
     def _backward(
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None
     ) -> _Backward:
         w, tape = self.weights, self._forward(tokens)
-        loss, slope = self._loss(tape.logits, np.asarray(labels, np.float64))
+        loss, slope = _loss(tape.logits, np.asarray(labels, np.float64), self.training.factors.loss_form)
         errors, recurrent_errors = self._through_time(tape, np.outer(slope, w["dense_kernel"][:, 0]), on)
         # All steps at once: one product is quicker than one a step, and rounds less.
         flat, recurrent = (part.reshape(-1, part.shape[-1]) for part in (errors, recurrent_errors))
@@ -376,6 +359,24 @@ def _chunks(tokens: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
     """Cut tokens (n, length) into chunks; no examples are one chunk, since they still have a shape."""
     for start in range(0, max(len(tokens), 1), _CHUNK):
         yield tokens[start : start + _CHUNK]
+
+
+def _kept(tape: _Tape, *, relu: bool) -> Pass:
+    preactivations = tape.gates.swapaxes(0, 1) if relu else None
+    return Pass(tape.states[1:].swapaxes(0, 1), tape.logits, preactivations)
+
+
+def _loss(logits: Array, labels: Array, form: str) -> tuple[float, Array]:
+    """Mean loss, and its derivative by each logit, (n,)."""
+    p = sigmoid(logits)
+    slope = (p - labels) / len(labels)
+    if form == "probabilities":
+        kept = np.clip(p, _CLIP, _CLIP_ABOVE)
+        losses = -(labels * np.log(kept) + (1 - labels) * np.log1p(-kept))
+        return float(losses.mean()), np.where(kept == p, slope, 0.0)
+    # Each label has its own softplus: their difference from one another would cancel where the model is sure.
+    losses = labels * np.logaddexp(0, -logits) + (1 - labels) * np.logaddexp(0, logits)
+    return float(losses.mean()), slope
 
 
 def _lstm_step(gates: Array, before: Array, cell: Array, state: Array) -> None:

@@ -93,8 +93,8 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
         The backend answered something else than the contract asks for.
     """
     matched = spec.division == "matched"
-    batches = _Steps(spec, selection)
-    first, second = batches.singles[0], batches.singles[1]
+    singles, block = _first_batches(spec, selection)
+    first, second = singles[:2]
     given = initial_weights(spec.model, spec.seed, spec.training.factors) if matched else None
 
     def create() -> Model:
@@ -110,7 +110,6 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
 
     tell("forward")
     stages += _forward(model, reference, [first, second])
-    kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
     tell("gradients")
     kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
     on = relus_on(model, first[0]) if kinked else None
@@ -131,7 +130,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
 
     tell("steps")
     kinks = _Kinks() if kinked else None
-    for_five, block = batches.singles[: _STEPS[1]], batches.block()
+    for_five = singles[: _STEPS[1]]
     # The same five updates one by one: fit_epoch doesn't let anybody look at the relus in between.
     model, reference = create(), ReferenceModel(spec.model, _plain(spec.training), start)
     masks = []
@@ -143,7 +142,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
         model.fit_epoch(block)
     stages += _weights("steps_5", model.get_weights(), reference.weights, start)
     after_five = model.get_weights()
-    for batch in batches.singles[_STEPS[1] :]:
+    for batch in singles[_STEPS[1] :]:
         tell("steps")
         _step(model, reference, batch, kinks)
     stages += _weights("steps_20", model.get_weights(), reference.weights, start)
@@ -159,32 +158,27 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
 # --- stages -------------------------------------------------------------------------------------------------
 
 
-class _Steps:
-    """The first batches of a training in the shared order: as single ones, and the first five as an epoch."""
+def _first_batches(spec: RunSpec, selection: Selection) -> tuple[list[Batch], Batches]:
+    """Give the first batches of a training in the shared order: as single ones, and the first five as an epoch."""
+    size = spec.training.batch_size
+    # The fifth batch is smaller, as the last of an epoch may be.
+    cut = _FULL_BATCHES * size + min(_PARTIAL, max(1, size - 1))
+    # A small dataset comes round again.
+    rows = np.resize(_ordered(spec, selection), cut + (_STEPS[2] - _STEPS[1]) * size)
+    block = _batches(spec, selection, rows[:cut])
+    return [*block, *_batches(spec, selection, rows[cut:])], block
 
-    def __init__(self, spec: RunSpec, selection: Selection) -> None:
-        size = spec.training.batch_size
-        self._split, self._spec, self._size = selection.train.split, spec, size
-        # The fifth batch is smaller, as the last of an epoch may be.
-        cut = _FULL_BATCHES * size + min(_PARTIAL, max(1, size - 1))
-        # A small dataset comes round again.
-        rows = np.resize(_ordered(spec, selection), cut + (_STEPS[2] - _STEPS[1]) * size)
-        self._block, rest = rows[:cut], rows[cut:]
-        self.singles: list[Batch] = [*self.block(), *self._batches(rest)]
 
-    def block(self) -> Batches:
-        """Give the first five batches."""
-        return self._batches(self._block)
-
-    def _batches(self, rows: NDArray[np.int64]) -> Batches:
-        return Batches(
-            self._split,
-            rows,
-            order=np.arange(len(rows)),
-            batch_size=self._size,
-            length=self._spec.data.length,
-            vocabulary=self._spec.data.vocabulary,
-        )
+def _batches(spec: RunSpec, selection: Selection, rows: NDArray[np.int64]) -> Batches:
+    """Cut rows of the training split into batches, in the order in which they are given."""
+    return Batches(
+        selection.train.split,
+        rows,
+        order=np.arange(len(rows)),
+        batch_size=spec.training.batch_size,
+        length=spec.data.length,
+        vocabulary=spec.data.vocabulary,
+    )
 
 
 def _ordered(spec: RunSpec, selection: Selection) -> NDArray[np.int64]:
@@ -418,16 +412,9 @@ def effects(
         model = ReferenceModel(spec.model, training, initial_weights(spec.model, spec.seed, training.factors))
         rows = selection.train.rows
         order = epoch_order(spec.seed, 1, len(rows), another=training.factors.order == "another")
-        batches = Batches(
-            selection.train.split,
-            rows,
-            order=order,
-            batch_size=spec.training.batch_size,
-            length=spec.data.length,
-            vocabulary=spec.data.vocabulary,
-        )
         seen = []
-        for step, batch in enumerate(islice(batches, EFFECT_STEPS[-1]), start=1):
+        batches = islice(_batches(spec, selection, rows[order]), EFFECT_STEPS[-1])
+        for step, batch in enumerate(batches, start=1):
             tell("effects")
             model.step64(*batch)
             if step in EFFECT_STEPS:

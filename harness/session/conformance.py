@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rnn_crosscheck.harness.conformance.checks import CHECKS, Check, Verdict, checks_of, to_be_written
+from rnn_crosscheck.harness.conformance.checks import CHECKS, Verdict, checks_of, to_be_written
+from rnn_crosscheck.harness.conformance.trial import Check
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.execution.plan import BackendInfo, address, look_in, look_up, worker_environment
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, look_in, look_up, worker_environment
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.session.suite import nameless_folders
 

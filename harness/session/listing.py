@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from rnn_crosscheck.harness.backend import Registered, registered
 from rnn_crosscheck.harness.errors import ContractError
-from rnn_crosscheck.harness.execution.plan import BackendInfo, devices_of, look_up
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, devices_of, look_up
 from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.machine import available_cores
 

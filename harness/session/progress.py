@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from typing import Protocol as Interface
 
-from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun, Progress
+import pytest
+
+from rnn_crosscheck.harness.execution.executor import Progress
+from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
 
 #: whatever is waited for; each has a spec
 Planned = PlannedRun | PlannedCheck
@@ -188,6 +194,51 @@ class RichDisplay:
     def end(self) -> None:
         """Wipe the bars."""
         self._bars.stop()
+
+
+class Screen:
+    """The terminal of a session: shows what happens while somebody waits, and is pytest's again in between."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        #: what the display knows of, by name; what is planned later comes in later
+        self._names: dict[str, Planned] = {}
+        self._display: Display | None = None
+
+    def expect(self, planned: Mapping[str, Planned]) -> None:
+        """Count these in."""
+        self._names |= planned
+
+    def watch(self, happening: queue.Queue[Progress], futures: Sequence[Future[Any]]) -> None:
+        """Show what happens until all of `futures` are done."""
+        with self.shown() as display:
+            while True:
+                done = not wait(futures, timeout=0).not_done
+                try:
+                    while True:
+                        display.show(happening.get(timeout=0 if done else 0.2))
+                except queue.Empty:
+                    if done:
+                        return
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Have the terminal to ourselves for a while."""
+        if self._display is None:
+            self._display = self._new_display()
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            self._display.begin()
+            try:
+                yield self._display
+            finally:
+                self._display.end()
+
+    def _new_display(self) -> Display:
+        writer = self._config.get_terminal_writer()
+        if writer.hasmarkup:
+            return RichDisplay(lambda text: writer.write(text, flush=True), writer.fullwidth, self._names)
+        return PlainDisplay(writer, self._names)
 
 
 class _File:

@@ -21,14 +21,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-from rnn_crosscheck.harness.execution.plan import (
-    BackendInfo,
-    address,
-    run_key,
-    settings_of,
-    threads_of,
-    worker_environment,
-)
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, settings_of, threads_of, worker_environment
+from rnn_crosscheck.harness.execution.plan import run_key
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults

@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from rnn_crosscheck.harness.session.gates import Gate
-    from rnn_crosscheck.harness.session.session import Summary
+    from rnn_crosscheck.harness.session.summary import Summary
 
 #: option -> (metavar, default, help); each is also an ini value ``crosscheck_<option>``, with ``_`` for ``-``
 OPTIONS: Mapping[str, tuple[str, str, str]] = {
@@ -143,6 +143,20 @@ def _asked(config: pytest.Config) -> bool:
     return bool(config.getoption("crosscheck") or config.getoption("crosscheck_benchmark", False))
 
 
+def options_of(config: pytest.Config) -> dict[str, str]:
+    """Give the text of each of `OPTIONS`: as it was given, or of the ini file, or the default."""
+    found = {}
+    for name in OPTIONS:
+        value = config.getoption(f"--crosscheck-{name}")
+        found[name] = str(config.getini(f"crosscheck_{name.replace('-', '_')}") if value is None else value).strip()
+    return found
+
+
+def options(**given: str) -> dict[str, str]:
+    """Give the text of each of `OPTIONS` as if the ones named were given: ``options(fail_if="accuracy-drop:1pt")``."""
+    return {name: given.get(name.replace("-", "_"), default) for name, (_, default, _) in OPTIONS.items()}
+
+
 # --- handing over -------------------------------------------------------------------------------------------
 
 
@@ -170,10 +184,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from rnn_crosscheck.harness.errors import CrosscheckError
     from rnn_crosscheck.harness.execution.apart import Apart
-    from rnn_crosscheck.harness.session.session import ComparisonSession
+    from rnn_crosscheck.harness.session.choices import choose
+    from rnn_crosscheck.harness.session.session import ComparisonSession, refuse_company
 
-    checked = config.getoption("--crosscheck-conformance") or str(config.getini("crosscheck_conformance"))
-    if checked:
+    if checked := options_of(config)["conformance"]:
         from rnn_crosscheck.harness.session.conformance import ConformanceSession
 
         try:
@@ -184,8 +198,11 @@ def pytest_configure(config: pytest.Config) -> None:
     apart = Apart()
     config.add_cleanup(apart.close)
     try:
+        refuse_company(config)
+        overrides = [*config.getini("crosscheck_set"), *(config.getoption("--crosscheck-set") or ())]
+        choices = choose(options_of(config), overrides, config.invocation_params.dir)
         session = ComparisonSession(
-            config, report=build_report, choose=choose_examples, check=read_baseline, apart=apart
+            config, choices, report=build_report, choose=choose_examples, check=read_baseline, apart=apart
         )
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
@@ -199,7 +216,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
-    from rnn_crosscheck.harness.session.session import Summary
+    from rnn_crosscheck.harness.session.summary import Summary
     from rnn_crosscheck.reports.build import build
     from rnn_crosscheck.reports.gates import judge
 

@@ -13,7 +13,7 @@ import pytest
 
 from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
 from rnn_crosscheck.harness.backend import in_chunks
-from rnn_crosscheck.harness.conformance.checks import Examples, spec_of
+from rnn_crosscheck.harness.conformance.trial import Examples, spec_of
 from rnn_crosscheck.harness.errors import ContractError
 from rnn_crosscheck.harness.protocol import TrainingSpec
 
@@ -83,7 +83,7 @@ class _Counting(SteppingModel):
 
 def test_an_epoch_weighs_examples_and_counts_batches() -> None:
     done: list[int] = []
-    stats = _Counting().fit_epoch(Examples(14).epoch(matched=True, done=done.append))
+    stats = _Counting().fit_epoch(Examples(14).epoch("matched", done=done.append))
     # Batches of 6, 6 and 2.
     assert stats.loss == pytest.approx((1 * 6 + 2 * 6 + 3 * 2) / 14)
     assert stats.accuracy == pytest.approx(3 / 14)

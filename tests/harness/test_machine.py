@@ -28,7 +28,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 #: prints the bytes by which a process's peak is smaller once it was told to start anew
 FORGOTTEN = """
 import numpy as np
-from rnn_crosscheck.harness.worker import forget_peak_memory, peak_memory
+from rnn_crosscheck.harness.worker.measure import forget_peak_memory, peak_memory
 
 pieces = [np.ones(200_000) for _ in range(100)]
 del pieces

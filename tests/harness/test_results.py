@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.results import (
     WEIGHTS,
@@ -16,13 +17,10 @@ from rnn_crosscheck.harness.results import (
     RunResult,
     hash_inputs,
     keeps_weights,
-    new_folder,
     read_record,
     read_weights,
     stored_key,
-    write_json,
     write_run,
-    write_text,
 )
 from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
 from tests.harness.test_protocol import spec
@@ -82,23 +80,6 @@ def test_only_a_whole_result_counts_as_stored(tmp_path: Path, damage: str) -> No
         text = (folder / "result.json").read_text()
         (folder / "result.json").write_text(text.replace('"format": 1', '"format": 99', 1))
     assert stored_key(folder) is None
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    class Interrupt(BaseException):
-        pass
-
-    def write_half() -> None:
-        with new_folder(tmp_path / "run") as scratch:
-            (scratch / "half").write_text("x")
-            raise Interrupt
-
-    with pytest.raises(Interrupt):
-        write_half()
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(TypeError):
-        write_text(tmp_path / "file", 3)  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_or_damaged_record_is_refused_with_its_path(tmp_path: Path) -> None:

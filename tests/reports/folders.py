@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.parity import occlusion
 from rnn_crosscheck.harness.protocol import (
     Architecture,
@@ -47,7 +48,6 @@ from rnn_crosscheck.harness.results import (
     TransplantRecord,
     TransplantsRecord,
     read_record,
-    write_json,
     write_run,
 )
 

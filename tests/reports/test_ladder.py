@@ -13,7 +13,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_record, write_json
+from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_record
 from rnn_crosscheck.reports.disagreement import pairs
 from rnn_crosscheck.reports.document import render
 from rnn_crosscheck.reports.findings import find

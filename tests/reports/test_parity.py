@@ -12,17 +12,10 @@ import pandas as pd
 import pytest
 
 from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.parity.stages import FACTORS
 from rnn_crosscheck.harness.protocol import Factors, TrainingSpec
-from rnn_crosscheck.harness.results import (
-    STAGES,
-    Explanation,
-    Failure,
-    ParityRecord,
-    RunResult,
-    read_record,
-    write_json,
-)
+from rnn_crosscheck.harness.results import STAGES, Explanation, Failure, ParityRecord, RunResult, read_record
 from rnn_crosscheck.reports import divergence, figures, parity
 from rnn_crosscheck.reports.answer import answer, judgements
 from rnn_crosscheck.reports.build import as_json, build

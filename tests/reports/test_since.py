@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rnn_crosscheck.__main__ import main
-from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record, write_json
+from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record
 from rnn_crosscheck.harness.session.gates import parse_gates
 from rnn_crosscheck.reports.answer import answer
 from rnn_crosscheck.reports.build import build

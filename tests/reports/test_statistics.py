@@ -16,7 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss_kappa
 
-from rnn_crosscheck.harness.worker import score
+from rnn_crosscheck.harness.worker.train import score
 from rnn_crosscheck.reports.statistics import (
     Counts,
     bootstrap_difference,

@@ -13,7 +13,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
-from rnn_crosscheck.harness.session.session import ComparisonSession, RecordedClock, Timed
+from rnn_crosscheck.harness.session.collection import RecordedClock
+from rnn_crosscheck.harness.session.comparison import Comparison
+from rnn_crosscheck.harness.session.timings import Timed
 from rnn_crosscheck.harness.session.toolchain import PARAMETERS
 
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
@@ -39,7 +41,7 @@ def _replay(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, seconds
     benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1)
 
 
-def test_parity(crosscheck: ComparisonSession, check: str, stage: Stage) -> None:
+def test_parity(crosscheck: Comparison, check: str, stage: Stage) -> None:
     """A matched model stays within the tolerance of the stage, beside the float64 reference."""
     record = crosscheck.parity(check)
     if isinstance(record, str):
@@ -63,7 +65,7 @@ def test_parity(crosscheck: ComparisonSession, check: str, stage: Stage) -> None
         )
 
 
-def test_effects(crosscheck: ComparisonSession, check: str) -> None:
+def test_effects(crosscheck: Comparison, check: str) -> None:
     """What the report says about causes was computed: stages of native models, effects of the factors."""
     answer = crosscheck.check(check)
     if isinstance(answer, str):
@@ -71,29 +73,25 @@ def test_effects(crosscheck: ComparisonSession, check: str) -> None:
 
 
 def test_training(
-    crosscheck: ComparisonSession, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+    crosscheck: Comparison, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
 ) -> None:
     """The run ends with a result; its epochs are entries of pytest-benchmark."""
     _wait(crosscheck, run_id, request, benchmark)
 
 
-def test_twin(
-    crosscheck: ComparisonSession, twin_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
-) -> None:
+def test_twin(crosscheck: Comparison, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> None:
     """The twin of a matched run ends with a result."""
-    _wait(crosscheck, twin_id, request, benchmark)
+    _wait(crosscheck, run_id, request, benchmark)
 
 
 def test_factor(
-    crosscheck: ComparisonSession, factor_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+    crosscheck: Comparison, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
 ) -> None:
     """A matched run with one factor switched ends with a result."""
-    _wait(crosscheck, factor_id, request, benchmark)
+    _wait(crosscheck, run_id, request, benchmark)
 
 
-def _wait(
-    crosscheck: ComparisonSession, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
-) -> None:
+def _wait(crosscheck: Comparison, run_id: str, request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> None:
     result = crosscheck.result(run_id)
     if result.status == "unavailable":
         assert result.failure is not None
@@ -117,7 +115,7 @@ def _wait(
     _replay(request, benchmark, [record.seconds for record in result.history])
 
 
-def test_transplant(crosscheck: ComparisonSession, target: str) -> None:
+def test_transplant(crosscheck: Comparison, target: str) -> None:
     """Trained weights of every backend predict in this one what they predicted at home."""
     record = _trained(crosscheck, target, crosscheck.transplants, "No run has ended with a result: no trained weights.")
     if not record.transplants:
@@ -131,16 +129,14 @@ def test_transplant(crosscheck: ComparisonSession, target: str) -> None:
         )
 
 
-def test_words(crosscheck: ComparisonSession, target: str) -> None:
+def test_words(crosscheck: Comparison, target: str) -> None:
     """The examples that the report shows were predicted with their words left out."""
     record = _trained(crosscheck, target, crosscheck.occlusions, "No run of this backend has an example to be read.")
     if not record.runs:
         pytest.skip(next(f"{run_id}: {reason}" for run_id, reason in record.left_out.items()))
 
 
-def _trained(
-    crosscheck: ComparisonSession, target: str, find: Callable[[str], Record | str | None], nothing: str
-) -> Record:
+def _trained(crosscheck: Comparison, target: str, find: Callable[[str], Record | str | None], nothing: str) -> Record:
     """Give what was made in a backend from trained weights; skip without any, fail with the worker's reason."""
     if unavailable := crosscheck.info(target).unavailable:
         pytest.skip(unavailable)
@@ -153,7 +149,7 @@ def _trained(
 
 
 def test_timing(
-    crosscheck: ComparisonSession, timed: Timed, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+    crosscheck: Comparison, timed: Timed, request: pytest.FixtureRequest, benchmark: BenchmarkFixture
 ) -> None:
     """The operation was measured, in turn with the other backends; its rounds are entries of pytest-benchmark."""
     info = crosscheck.info(timed.backend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnn_crosscheck.harness.conformance.checks import Check
+from rnn_crosscheck.harness.conformance.trial import Check
 from rnn_crosscheck.harness.session.conformance import ConformanceSession
 
 pytestmark = [pytest.mark.timeout(0)]  # a check that hangs is stopped by the session

@@ -55,6 +55,7 @@ def new(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[s
     return python("-m", "rnn_crosscheck", "new-backend", name, *options, folder=folder)
 
 
+@pytest.mark.slow
 def test_a_new_backend_is_three_files_and_says_what_to_do(tmp_path: Path) -> None:
     done = new("my-framework", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -65,6 +66,7 @@ def test_a_new_backend_is_three_files_and_says_what_to_do(tmp_path: Path) -> Non
     assert entry in (tmp_path / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_project_keeps_its_pyproject_and_is_told_the_lines(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\n")
     done = new("mine", tmp_path)
@@ -72,6 +74,7 @@ def test_a_project_keeps_its_pyproject_and_is_told_the_lines(tmp_path: Path) -> 
     assert '[project.entry-points."rnn_crosscheck.backends"]\nmine = "crosscheck_mine:Mine"' in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["My", "1st", "a b", "", "a_b", "-a"])
 def test_a_name_that_can_not_be_one_is_refused(tmp_path: Path, name: str) -> None:
     done = new("--", tmp_path, name) if name.startswith("-") else new(name, tmp_path)
@@ -81,6 +84,7 @@ def test_a_name_that_can_not_be_one_is_refused(tmp_path: Path, name: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "test_crosscheck_mine.py").write_text("mine")
     done = new("mine", tmp_path)
@@ -89,6 +93,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["test_crosscheck_mine.py"]
 
 
+@pytest.mark.slow
 def test_the_first_conformance_run_lists_what_to_write_in_order(tmp_path: Path) -> None:
     new("mine", tmp_path)
     done = python("-m", "pytest", "--benchmark", "--crosscheck-conformance", "crosscheck_mine:Mine", folder=tmp_path)
@@ -103,6 +108,7 @@ def test_the_first_conformance_run_lists_what_to_write_in_order(tmp_path: Path) 
 # --- the list -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_availability_is_a_value(tmp_path: Path) -> None:
     reference = Registered("reference", REFERENCE)
     assert availability(reference) == Availability("available", "cpu")
@@ -112,16 +118,19 @@ def test_availability_is_a_value(tmp_path: Path) -> None:
     assert str(broken).startswith("broken: Backend 'gone' (tests.nowhere:Gone) can't be imported")
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_says_how_to_get_it() -> None:
     found = availability(Registered("tests.fakes:Absent", "tests.fakes:Absent"))
     assert found == Availability("not installed", "pip install 'rnn-crosscheck[nobody]'")
 
 
+@pytest.mark.slow
 def test_a_framework_that_can_not_be_used_is_broken() -> None:
     found = availability(Registered("tests.fakes:Unusable", "tests.fakes:Unusable"))
     assert found == Availability("broken", "ImportError: libfake.so.1: cannot open shared object file")
 
 
+@pytest.mark.slow
 def test_the_list_has_a_row_for_each_backend() -> None:
     shown = listing([Registered("reference", REFERENCE), Registered("gone", "tests.nowhere:Gone")])
     rows = [line.split() for line in shown.splitlines()]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.harness.backend import Backend, check_contract
-from rnn_crosscheck.harness.conformance.checks import CHECKS, Trial, carry_out, checks_of
+from rnn_crosscheck.harness.conformance.checks import CHECKS, carry_out, checks_of
+from rnn_crosscheck.harness.conformance.trial import Trial
 from tests import conforming, importing
 from tests.launching import python
 

@@ -10,7 +10,8 @@ import pytest
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets import dataset as module
 from rnn_crosscheck.harness.datasets import reviews as loader
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.datasets.corpus import Corpus
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from tests.harness.datasets import naive
 
 

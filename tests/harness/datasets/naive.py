@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rnn_crosscheck.harness.datasets.dataset import Corpus, SplitName
+from rnn_crosscheck.harness.datasets.corpus import Corpus, SplitName
 
 PUNCTUATION = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.datasets.corpus import Corpus
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.errors import DataError
 from tests.harness.datasets import naive
 

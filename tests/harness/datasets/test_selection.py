@@ -10,7 +10,8 @@ import pytest
 
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.datasets import selection
-from rnn_crosscheck.harness.datasets.dataset import Corpus, Dataset
+from rnn_crosscheck.harness.datasets.corpus import Corpus
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import apply, facts, write_test_table
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.protocol import DataSpec

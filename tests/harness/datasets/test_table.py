@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.datasets import table
-from rnn_crosscheck.harness.datasets.dataset import Dataset, first_repeat
+from rnn_crosscheck.harness.datasets import rows, table
+from rnn_crosscheck.harness.datasets.corpus import first_repeat
+from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.reviews import split_of
 from rnn_crosscheck.harness.datasets.spill import Numbered, Spill
 from rnn_crosscheck.harness.errors import DataError, UsageError
@@ -344,7 +345,7 @@ def test_damaged_json_lines_are_refused(tmp_path: Path, lines: str, sentence: st
 def test_a_line_that_would_fill_the_memory_is_refused(
     tmp_path: Path, extension: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "VALUE_LIMIT", 10_000)
+    monkeypatch.setattr(rows, "VALUE_LIMIT", 10_000)
     path = WRITERS[extension](tmp_path / f"mine{extension}", [*ROWS, {"review": "a " * 10_000, "sentiment": "pos"}])
     assert_refused(path, r"line \d+: it is longer than the 10,000 bytes allowed")
 
@@ -352,7 +353,7 @@ def test_a_line_that_would_fill_the_memory_is_refused(
 def test_a_value_of_many_lines_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "VALUE_LIMIT", 10_000)
+    monkeypatch.setattr(rows, "VALUE_LIMIT", 10_000)
     before = csv.field_size_limit()
     path = write_csv(tmp_path / "mine.csv", [*ROWS, {"review": "a\n" * 10_000, "sentiment": "pos"}])
     assert_refused(path, r"line 122: a value is longer than the 10,000 characters allowed")
@@ -413,7 +414,7 @@ def test_a_parquet_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> No
 
 def test_a_parquet_value_that_is_too_long_is_refused(tmp_path: Path) -> None:
     pq.write_table(
-        pa.table({"text": ["a " * (table.VALUE_LIMIT // 2 + 1)], "label": [0]}),
+        pa.table({"text": ["a " * (rows.VALUE_LIMIT // 2 + 1)], "label": [0]}),
         tmp_path / "mine.parquet",
         compression=None,
     )

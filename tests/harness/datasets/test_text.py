@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.datasets.dataset import Corpus
+from rnn_crosscheck.harness.datasets.corpus import Corpus
 from tests.harness.datasets import naive
 
 # Few characters, so that words repeat, ranks tie and separators stand side by side.

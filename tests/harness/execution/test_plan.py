@@ -1,13 +1,17 @@
 """What is planned, and in which order it begins."""
 
-from rnn_crosscheck.harness.execution.plan import largest_first, look_up, plan, plan_twins
+from dataclasses import replace
+
+from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked, largest_first, plan, plan_all, plan_twins
 from rnn_crosscheck.harness.protocol import load_protocol
 
 
 def test_of_each_division_the_largest_models_begin_first() -> None:
     protocol = load_protocol("imdb-models", ["parity.continuing_twins=2"])
     backends = look_up(["keras-tensorflow", "pytorch"])
-    planned = plan(protocol, backends, dataset_fingerprint="", device="cpu")
+    asked = Asked(protocol, backends, tuple(model.name for model in protocol.models), protocol.divisions)
+    planned = plan(asked)
     twins = plan_twins(protocol, planned)
     begun = largest_first([*planned, *twins])
 
@@ -27,3 +31,27 @@ def test_of_each_division_the_largest_models_begin_first() -> None:
     # What is asked for first is answered first.
     parts = [(run.spec.division, bool(run.spec.twin)) for run in begun]
     assert parts == sorted(parts, key=lambda part: (part[1], protocol.divisions.index(part[0])))
+
+
+def test_what_is_only_named_has_no_key_and_the_same_names() -> None:
+    protocol = load_protocol("imdb-models", ["parity.initial_twins=1"])
+    named = Asked(protocol, look_up(["reference", "pytorch"]), ("gru",), ("matched",))
+    names, keys = plan_all(named, diagnose=True), plan_all(replace(named, dataset_fingerprint="abc"), diagnose=True)
+
+    assert list(names.by_id) == list(keys.by_id)
+    assert [check.path for check in names.checks] == [check.path for check in keys.checks]
+    assert {run.key for run in names.by_id.values()} == {check.key for check in names.checks} == {""}
+    assert all(run.key for run in keys.by_id.values())
+    assert all(check.key for check in keys.checks)
+    assert all(run.spec.twin or run.spec.variant for run in keys.variants)
+
+
+def test_runs_go_by_division_model_backend_and_seed() -> None:
+    asked = Asked(load_protocol("imdb-models"), look_up(["tests.fakes:Steady", "pytorch"]), ("rnn", "gru"), ("native",))
+
+    assert [(run.spec.model.name, run.spec.backend, run.spec.seed) for run in plan(asked, seeds=(7, 3))] == [
+        (model, backend, seed)
+        for model in ("rnn", "gru")
+        for backend in ("tests.fakes:Steady", "pytorch")
+        for seed in (7, 3)
+    ]

@@ -17,7 +17,7 @@ from rnn_crosscheck.harness.backend import Forward, Step
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import CrosscheckError
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
-from rnn_crosscheck.harness.parity.stages import FACTORS, _Steps, native_in
+from rnn_crosscheck.harness.parity.stages import FACTORS, _first_batches, native_in
 from rnn_crosscheck.harness.parity.trace import Noise, Trace, calibrate, initial_twin, probe_steps
 from rnn_crosscheck.harness.protocol import DataSpec, Factors, ModelSpec, RunSpec, TrainingSpec, switched
 from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
@@ -263,9 +263,9 @@ def test_any_number_of_training_examples_gives_twenty_updates_of_which_the_fifth
         backend="b", division="matched", model=spec("rnn"), training=TrainingSpec(batch_size=8),
         data=DataSpec(vocabulary=100, length=10), dataset_fingerprint="", seed=0, device="cpu", threads=1,
     )  # fmt: skip
-    steps = _Steps(run, SimpleNamespace(train=block))
-    assert [len(labels) for _, labels in steps.singles] == [8, 8, 8, 8, 5, *[8] * 15]
-    assert [len(labels) for _, labels in steps.block()] == [8, 8, 8, 8, 5]
+    singles, epoch = _first_batches(run, SimpleNamespace(train=block))
+    assert [len(labels) for _, labels in singles] == [8, 8, 8, 8, 5, *[8] * 15]
+    assert [len(labels) for _, labels in epoch] == [8, 8, 8, 8, 5]
 
 
 def test_noise_below_a_unit_in_the_last_place_is_not_lost_and_has_no_drift() -> None:

@@ -126,6 +126,7 @@ def gated(earlier: Path, rules: str) -> list[str]:
     return [f"--crosscheck-baseline={earlier}", f"--crosscheck-fail-if={rules}"]
 
 
+@pytest.mark.slow
 def test_nothing_changed_is_no_failure(pytester: pytest.Pytester, earlier: Path) -> None:
     rules = "accuracy-drop:1pt,step-slowdown:10%,disagreement:5%"
     result = pytester.runpytest_subprocess(*command(*gated(earlier, rules)))
@@ -145,6 +146,7 @@ def test_nothing_changed_is_no_failure(pytester: pytest.Pytester, earlier: Path)
     assert not manifest.baseline.startswith("/")
 
 
+@pytest.mark.slow
 def test_a_worse_backend_fails_the_session_with_one_sentence(
     pytester: pytest.Pytester, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_worse_backend_fails_the_session_with_one_sentence(
     assert "**accuracy fell by" in (pytester.path / "comparison" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_one_seed_can_t_be_judged_however_far_it_fell(
     pytester: pytest.Pytester, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ SMALL = (
     "timing.min_rounds=5",
 )
 FAKES = "tests.fakes:Steady,tests.fakes:Other"
+#: for sessions whose report nobody reads
+UNREPORTED = ("-p", "tests.unreported")
 
 
 def arguments(backends: str = FAKES, *more: str, sets: tuple[str, ...] = SMALL) -> list[str]:
@@ -49,6 +51,7 @@ def text(result: pytest.RunResult) -> str:
     return result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.slow
 def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess(*arguments(), "-v")
     assert result.ret == 0, text(result)
@@ -80,8 +83,9 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
         assert "tests.fakes:Other" in table
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again_until_something_changes(pytester: pytest.Pytester) -> None:
-    once = (*arguments(), "-k", "seed0 and rnn")
+    once = (*arguments(), *UNREPORTED, "-k", "seed0 and rnn")
     assert pytester.runpytest_subprocess(*once).ret == 0
     before = {path: path.stat().st_mtime_ns for path in pytester.path.glob("comparison/runs/*/result.json")}
     assert len(before) == 4
@@ -98,6 +102,7 @@ def test_finished_runs_are_not_run_again_until_something_changes(pytester: pytes
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
     ids = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q").stdout.lines
     assert not (pytester.path / "comparison").exists()
@@ -110,7 +115,7 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
         [f"::{named}"],
         [next(i for i in ids if named in i)],
     ):
-        result = pytester.runpytest_subprocess(*arguments(), *selected)
+        result = pytester.runpytest_subprocess(*arguments(), *UNREPORTED, *selected)
         assert result.ret == 0, text(result)
         result.assert_outcomes(passed=1, deselected=result.parseoutcomes().get("deselected", 0))
         assert list(results(pytester.path)) == ["matched-tests.fakes.Other-lstm-seed0"]
@@ -189,6 +194,7 @@ def test_nothing_of_the_user_s_is_touched(pytester: pytest.Pytester, output: str
     assert everything() == before
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_taken_and_what_is_put_into_ours_is_left_alone(pytester: pytest.Pytester) -> None:
     folder = pytester.mkdir("comparison")
     # What a session leaves that is killed while it writes its first file.
@@ -202,6 +208,7 @@ def test_an_empty_folder_is_taken_and_what_is_put_into_ours_is_left_alone(pytest
     assert [path.read_text() for path in mine] == ["mine"] * 3
 
 
+@pytest.mark.slow
 def test_names_of_folders_select_nothing(pytester: pytest.Pytester) -> None:
     """The suite lies in folders whose names have `rnn` in them, and perhaps those of frameworks."""
     shown = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", "rnn and not lstm").stdout.lines
@@ -212,6 +219,7 @@ def test_names_of_folders_select_nothing(pytester: pytest.Pytester) -> None:
         assert pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", name).ret == 5
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the_others_go_on(
     pytester: pytest.Pytester,
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
     assert "pip install 'rnn-crosscheck[nobody]'" in report.replace("\\", "")  # a renderer drops the escapes
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,12 +251,13 @@ def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     assert dead.failure.signal == "SIGKILL"
     assert "SIGKILL" in (pytester.path / "comparison/report.md").read_text()
     monkeypatch.setenv("CROSSCHECK_TEST_LIVE", "1")
-    second = pytester.runpytest_subprocess(*options)
+    second = pytester.runpytest_subprocess(*options, *UNREPORTED)
     assert second.ret == 0
     assert text(second).count(": started") == 1
     assert "matched-tests.fakes.Dying-rnn-seed0: started" in text(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "reason"),
     [
@@ -261,7 +271,11 @@ def test_a_backend_that_fails_leaves_a_record_with_the_reason(
     pytester: pytest.Pytester, backend: str, reason: str
 ) -> None:
     result = pytester.runpytest_subprocess(
-        *arguments(f"tests.fakes:{backend}", sets=(*SMALL, "workers.stall_seconds=8")), "-k", "rnn and matched"
+        *arguments(f"tests.fakes:{backend}", sets=(*SMALL, "workers.stall_seconds=8")),
+        *UNREPORTED,
+        *RNN,
+        "-k",
+        "matched and training",
     )
     assert result.ret == 1
     assert re.search(reason, text(result)), text(result)
@@ -270,6 +284,7 @@ def test_a_backend_that_fails_leaves_a_record_with_the_reason(
     assert re.search(reason, run.failure.reason)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_process(pytester: pytest.Pytester) -> None:
     command = [sys.executable, "-m", "pytest", *arguments("tests.fakes:Slow"), "--crosscheck-jobs", "1"]
     process = subprocess.Popen(
@@ -316,8 +331,9 @@ def transplants(folder: Path) -> dict[str, TransplantsRecord]:
     return {path.stem: read_record(path, TransplantsRecord) for path in paths}
 
 
+@pytest.mark.slow
 def test_trained_weights_predict_the_same_in_every_backend_and_words_are_left_out(pytester: pytest.Pytester) -> None:
-    options = (*arguments(FAKES, *RNN), "-k", "training or trained", "-rs")
+    options = (*arguments(FAKES, *RNN, *UNREPORTED), "-k", "training or trained", "-rs")
     first = pytester.runpytest_subprocess(*options)
     assert first.ret == 0, text(first)
     first.assert_outcomes(passed=8, deselected=first.parseoutcomes()["deselected"])
@@ -397,10 +413,11 @@ def check_occlusions(folder: Path, path: Path, record: OcclusionsRecord) -> None
             assert len({row["probability"] for row in rows}) > 1
 
 
+@pytest.mark.slow
 def test_weights_that_predict_something_else_elsewhere_fail_in_a_sentence(pytester: pytest.Pytester) -> None:
     backends = "tests.fakes:Steady,tests.fakes:Biased,tests.fakes:Plain"
     result = pytester.runpytest_subprocess(
-        *arguments(backends, *RNN), "-k", "(native and training) or transplant", "--crosscheck-jobs", "1"
+        *arguments(backends, *RNN, *UNREPORTED), "-k", "(native and training) or transplant"
     )
     assert result.ret == 1
     # Nothing can be loaded into Plain, but what it was trained to can be loaded into the others.
@@ -419,9 +436,10 @@ def test_weights_that_predict_something_else_elsewhere_fail_in_a_sentence(pytest
         assert read_weights(pytester.path / "comparison" / "runs" / run_id / "weights.npz")
 
 
+@pytest.mark.slow
 def test_without_trained_weights_there_is_nothing_to_check(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess(
-        *arguments("tests.fakes:Absent,tests.fakes:Steady", *RNN), "-k", "trained", "-rs"
+        *arguments("tests.fakes:Absent,tests.fakes:Steady", *RNN, *UNREPORTED), "-k", "trained", "-rs"
     )
     result.assert_outcomes(skipped=4, deselected=result.parseoutcomes()["deselected"])
     shown = text(result)
@@ -431,13 +449,14 @@ def test_without_trained_weights_there_is_nothing_to_check(pytester: pytest.Pyte
     assert not (pytester.path / "comparison" / "transplants").exists()
 
 
+@pytest.mark.slow
 def test_ini_values_stand_for_options(pytester: pytest.Pytester) -> None:
     lines = "".join(f"    {value}\n" for value in SMALL)
     pytester.makeini(
         "[pytest]\ncrosscheck_backends = tests.fakes:Steady\ncrosscheck_models = rnn\ncrosscheck_seeds = 3,4\n"
         f"crosscheck_output = there\ncrosscheck_set =\n{lines}"
     )
-    result = pytester.runpytest_subprocess("--benchmark", "-k", "native and seed4")
+    result = pytester.runpytest_subprocess("--benchmark", *UNREPORTED, "-k", "native and seed4")
     assert result.ret == 0, text(result)
     manifest = read_record(pytester.path / "there" / "manifest.json", Manifest)
     assert sorted(manifest.runs) == sorted(
@@ -445,6 +464,7 @@ def test_ini_values_stand_for_options(pytester: pytest.Pytester) -> None:
     )
 
 
+@pytest.mark.slow
 def test_without_the_flag_nothing_is_collected_or_imported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

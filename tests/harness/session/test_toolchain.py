@@ -15,7 +15,7 @@ from rnn_crosscheck.harness.machine import machine
 from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, read_record
 from rnn_crosscheck.harness.session.toolchain import described, differences, listed
 from tests.conftest import ROOT
-from tests.harness.session.test_session import FAKES, RNN, arguments
+from tests.harness.session.test_session import FAKES, RNN, UNREPORTED, arguments
 
 NAMES = ("tests.fakes.Steady", "tests.fakes.Other")
 OPERATIONS = ("train_step", "predict_batch")
@@ -37,9 +37,10 @@ class Answer:
         return int(found[1]) if found else 0
 
 
-def compare(folder: Path, *options: str, backends: str = FAKES) -> Answer:
+def compare(folder: Path, *options: str, backends: str = FAKES, reported: bool = False) -> Answer:
     timed = f"timing.operations={json.dumps(OPERATIONS)}"
     command = [sys.executable, "-m", "pytest", *arguments(backends, *RNN, "--crosscheck-set", timed), *options]
+    command += () if reported else UNREPORTED
     done = subprocess.run(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120
     )
@@ -77,14 +78,16 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
         *("-k", "timing or training", "--benchmark-json=all.json", "--benchmark-save=first"),
         *("--benchmark-storage=kept", "--benchmark-histogram=plots/h", "--benchmark-columns=min,mean,rounds"),
         *("--benchmark-group-by=param:backend,param:operation", "--benchmark-sort=name"),
+        reported=True,
     )
     assert answer.code == 0, answer.text
     return Compared(folder, answer)
 
 
+@pytest.mark.slow
 def test_its_tables_are_for_who_asks_and_ours_come_last(compared: Compared, tmp_path: Path) -> None:
     copy = compared.copy(tmp_path / "c")
-    asked, silent = compared.answer.text, compare(copy.folder, "-k", "training").text
+    asked, silent = compared.answer.text, compare(copy.folder, "-k", "training", reported=True).text
     assert re.search(r"^Name \(time in .s\) +Min +Mean +Rounds", asked, re.MULTILINE)
     assert "Name (time in" not in silent
     for shown, folder in ((asked, compared.folder), (silent, copy.folder)):
@@ -94,6 +97,7 @@ def test_its_tables_are_for_who_asks_and_ours_come_last(compared: Compared, tmp_
         assert report == f"{folder}/comparison/report.md\n"
 
 
+@pytest.mark.slow
 def test_every_recorded_round_is_in_the_json_to_the_last_digit(compared: Compared) -> None:
     found = entries(compared.folder / "all.json")
     assert set(found) == TRAININGS | TIMINGS
@@ -124,6 +128,7 @@ def test_every_recorded_round_is_in_the_json_to_the_last_digit(compared: Compare
     assert {len(record.again_ns) for record in baselines} == {5}
 
 
+@pytest.mark.slow
 def test_the_json_describes_the_machine_as_the_manifest_does_and_by_nothing_that_changes(compared: Compared) -> None:
     about = json.loads((compared.folder / "all.json").read_text())["machine_info"]
     manifest = read_record(compared.folder / "comparison/manifest.json", Manifest)
@@ -133,6 +138,7 @@ def test_the_json_describes_the_machine_as_the_manifest_does_and_by_nothing_that
     assert not [key for key in about["cpu"] if key.startswith("hz_")]  # clock rates
 
 
+@pytest.mark.slow
 def test_a_saved_run_lies_in_the_storage_with_its_figures(compared: Compared) -> None:
     saved, whole = entries(compared.saved), entries(compared.folder / "all.json")
     assert set(saved) == set(whole)
@@ -143,6 +149,7 @@ def test_a_saved_run_lies_in_the_storage_with_its_figures(compared: Compared) ->
     assert not (compared.folder / ".benchmarks").exists()
 
 
+@pytest.mark.slow
 def test_tables_show_the_columns_groups_and_order_that_were_asked_for(compared: Compared) -> None:
     text = compared.answer.text
     groups = re.findall(r"benchmark '(.*)': (\d) tests", text)
@@ -159,6 +166,7 @@ def test_tables_show_the_columns_groups_and_order_that_were_asked_for(compared: 
     assert {row.split()[-1] for row in rows if row.startswith("test_timing")} == {"5"}  # rounds
 
 
+@pytest.mark.slow
 def test_a_histogram_is_drawn_of_every_group(compared: Compared) -> None:
     drawn = {path.name: path.read_text() for path in (compared.folder / "plots").iterdir()}
     assert set(drawn) == {
@@ -172,6 +180,7 @@ def test_a_histogram_is_drawn_of_every_group(compared: Compared) -> None:
         assert f"test_training[native-tests.fakes.{name}-rnn-seed0]" in epoch
 
 
+@pytest.mark.slow
 def test_timings_are_measured_anew_and_compared_on_the_same_machine_without_a_warning(
     compared: Compared, tmp_path: Path
 ) -> None:
@@ -213,6 +222,7 @@ def planted(stored: dict[str, Any], factor: float) -> dict[str, Any]:
     return stored
 
 
+@pytest.mark.slow
 def test_a_planted_slowdown_on_another_machine_ends_in_code_1_and_says_both(compared: Compared, tmp_path: Path) -> None:
     # Outside of the folder that pytest is started in, and on a machine that isn't this one.
     stored = planted(json.loads(compared.saved.read_text()), 0.5)
@@ -241,6 +251,7 @@ def test_a_planted_slowdown_on_another_machine_ends_in_code_1_and_says_both(comp
     assert "machine_info is different" not in answer.text
 
 
+@pytest.mark.slow
 def test_only_benchmarks_computes_nothing_else_and_what_did_not_change_passes_the_strictest_bound(
     compared: Compared, tmp_path: Path
 ) -> None:
@@ -261,6 +272,7 @@ def test_only_benchmarks_computes_nothing_else_and_what_did_not_change_passes_th
     assert not (tmp_path / "comparison/transplants").exists()
 
 
+@pytest.mark.slow
 def test_only_benchmarks_compares_no_stages_and_a_stored_run_that_isnt_there_is_named(tmp_path: Path) -> None:
     options = ("--benchmark-only", "-k", "parity or effects or seed0]", "--benchmark-compare=0042")
     answer = compare(tmp_path, *options, backends="reference")
@@ -271,6 +283,7 @@ def test_only_benchmarks_compares_no_stages_and_a_stored_run_that_isnt_there_is_
     assert f"Nothing was compared: there is no stored run that matches '0042' in {tmp_path}/.benchmarks." in answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "timed", "sentence"),
     [
@@ -286,7 +299,7 @@ def test_without_benchmarks_models_are_trained_and_nothing_is_stored(
     tmp_path: Path, option: str, timed: str, sentence: str
 ) -> None:
     names = ("-k", "native and (training or train_step)")
-    answer = compare(tmp_path, *names, option, "--benchmark-json=b.json", backends="tests.fakes:Steady")
+    answer = compare(tmp_path, *names, option, "--benchmark-json=b.json", backends="tests.fakes:Steady", reported=True)
     assert answer.code == 0, answer.text
     counts = {"passed": 1, "skipped": 0}
     counts[timed] += 1

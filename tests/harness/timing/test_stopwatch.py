@@ -11,7 +11,7 @@ import pytest
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.execution.plan import look_up
+from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, balanced_orders, merged, points, sweep_points
@@ -64,6 +64,7 @@ def measured(
 Measured = tuple[dict[Point, tuple[TimingRecord, ...]], dict[str, str]]
 
 
+@pytest.mark.slow
 def test_every_backend_and_setting_is_measured_in_the_same_rounds(measured: Measured) -> None:
     records = measured[0][STEP]
     assert [(record.backend, record.setting, record.baseline) for record in records] == [
@@ -81,6 +82,7 @@ def test_every_backend_and_setting_is_measured_in_the_same_rounds(measured: Meas
     assert {record.examples for record in records} == {32}
 
 
+@pytest.mark.slow
 def test_a_slower_backend_is_slower_by_what_it_sleeps(measured: Measured) -> None:
     steady, sleepy, *_ = measured[0][STEP]
     slept = min(sleepy.rounds_ns)
@@ -88,6 +90,7 @@ def test_a_slower_backend_is_slower_by_what_it_sleeps(measured: Measured) -> Non
     assert min(steady.rounds_ns) < slept
 
 
+@pytest.mark.slow
 def test_a_worker_knows_its_setting_and_threads_and_asks_for_no_determinism(measured: Measured) -> None:
     default, tuned = measured[0][STEP][2:]
     assert default.environment["setup"] == "default, 1 threads, deterministic: False"
@@ -98,12 +101,14 @@ def test_a_worker_knows_its_setting_and_threads_and_asks_for_no_determinism(meas
     assert told == (None, "kept" if GLIBC else None)
 
 
+@pytest.mark.slow
 def test_building_the_first_call_and_later_ones_are_apart(measured: Measured) -> None:
     for record in measured[0][STEP]:
         assert 0 < record.build_ns < record.first_call_ns
         assert record.peak_memory_bytes > 10e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can start a peak anew")
 def test_memory_is_its_own_row_s_also_where_a_worker_keeps_what_it_frees(measured: Measured) -> None:
     before, after = (measured[0][point][2:] for point in (LARGER, LONGER))  # 64 examples a step, then 32
@@ -111,6 +116,7 @@ def test_memory_is_its_own_row_s_also_where_a_worker_keeps_what_it_frees(measure
         assert larger.peak_memory_bytes - smaller.peak_memory_bytes > 0.8 * 32 * 1.6e6
 
 
+@pytest.mark.slow
 def test_single_examples_keep_every_call(measured: Measured) -> None:
     for record in measured[0][ONE]:
         assert record.examples == 1
@@ -122,6 +128,7 @@ def test_single_examples_keep_every_call(measured: Measured) -> None:
     assert all(not record.calls_ns for record in measured[0][STEP])
 
 
+@pytest.mark.slow
 def test_a_sweep_measures_other_sizes(measured: Measured) -> None:
     larger = measured[0][LARGER]
     assert {(record.batch_size, record.length, record.examples) for record in larger} == {(64, 0, 64)}
@@ -133,6 +140,7 @@ def test_a_sweep_measures_other_sizes(measured: Measured) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fake", "reason"),
     [
@@ -209,6 +217,7 @@ def test_settings_without_the_default_are_refused() -> None:
         protocol('timing.settings=["tuned"]')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores can be chosen on Linux only")
 def test_the_workers_of_a_start_share_a_core(measured: Measured) -> None:
     for record in measured[0][STEP][2:]:

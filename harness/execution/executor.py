@@ -1,0 +1,45 @@
+"""What carries out runs and checks: the interface that a comparison knows, wherever the workers are."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
+from rnn_crosscheck.harness.results import RunResult
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that happened in a run: ``start``, an event of its worker, or ``end``."""
+
+    run_id: str
+    event: str
+    content: Mapping[str, Any]
+
+
+class Executor(Interface):
+    """Carries out runs and checks, anywhere."""
+
+    #: what happens in them, for whoever shows it
+    progress: queue.Queue[Progress]
+
+    def submit(self, run: PlannedRun) -> Future[RunResult]:
+        """Promise the result of a run; one that is on disk under the same key is read, not run again."""
+        ...
+
+    def submit_check(self, check: PlannedCheck) -> Future[Path]:
+        """Promise the file of a check; one that is on disk under the same key is taken.
+
+        The future raises `WorkerFailure` for a check that can't be made.
+        """
+        ...
+
+    def shutdown(self) -> None:
+        """Drop what hasn't begun and stop what has; results on disk stay as they are."""
+        ...

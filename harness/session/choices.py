@@ -1,0 +1,212 @@
+"""What the options of a session ask for, read into one frozen record before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from rnn_crosscheck.harness import datasets
+from rnn_crosscheck.harness.backend import registered
+from rnn_crosscheck.harness.errors import ContractError, ResultsError, UsageError, unknown
+from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_in, look_up
+from rnn_crosscheck.harness.execution.plan import Asked, refuse_unknown_factors
+from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign
+from rnn_crosscheck.harness.protocol import DIVISIONS, Device, Division, Protocol, load_protocol
+from rnn_crosscheck.harness.results import Manifest, read_record
+from rnn_crosscheck.harness.session.gates import Gate, parse_gates
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be compared, and where the results go.
+
+    Attributes
+    ----------
+    protocol
+        With the overrides of the options.
+    backends, models, divisions
+        Those that were named, or the protocol's; the first backend is the baseline.
+    device
+        As it was asked for.
+    diagnose, sweep
+        Whether factors are switched one by one in training, and whether other sizes are timed.
+    data, columns
+        Of a dataset that is read from a file.
+    folder
+        Of the comparison, absolute.
+    baseline
+        Folder of an earlier comparison, if there is one to compare with.
+    gates
+        What fails the session.
+    left_out
+        Why registered backends are left out, a sentence each.
+    """
+
+    protocol: Protocol
+    backends: tuple[BackendInfo, ...]
+    models: tuple[str, ...]
+    divisions: tuple[Division, ...]
+    device: Device
+    diagnose: bool
+    sweep: bool
+    data: Path | None
+    columns: str
+    folder: Path
+    baseline: Path | None
+    gates: tuple[Gate, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def asked(self) -> Asked:
+        """What is to be run, without the data: enough to name it."""
+        return Asked(self.protocol, self.backends, self.models, self.divisions)
+
+
+def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Path | None = None) -> Choices:
+    """Read the options of a session.
+
+    Parameters
+    ----------
+    options
+        Name of each, without ``--crosscheck-``, and its text.
+    overrides
+        Of the protocol: ``KEY=VALUE``.
+    where
+        Folder that paths are seen from, and local backends (``module:Class``) are looked for in.
+
+    Raises
+    ------
+    UsageError
+        An option is wrong.
+    """
+    where = where or Path.cwd()
+    protocol = _protocol(options, overrides)
+    divisions = cast("tuple[Division, ...]", _named(options, "divisions", DIVISIONS) or protocol.divisions)
+    all_models = tuple(model.name for model in protocol.models)
+    models = _named(options, "models", all_models) or all_models
+    look_in(where)
+    backends, left_out = _backends(options)
+    refuse_unknown_factors(protocol, backends, divisions)
+    diagnose = bool(_one_of(options, "diagnose", "diagnosis", ("", "accuracy")))
+    sweep = bool(_one_of(options, "timing", "timing", ("", "sweep")))
+    device = cast("Device", _one_of(options, "device", "device", get_args(Device)))
+    folder = _folder(options["output"], where)
+    baseline = _baseline(options["baseline"], where, folder, backends, models)
+    return Choices(
+        protocol=protocol,
+        backends=backends,
+        models=models,
+        divisions=divisions,
+        device=device,
+        diagnose=diagnose,
+        sweep=sweep,
+        data=where / options["data"] if options["data"] else None,
+        columns=options["columns"],
+        folder=folder,
+        baseline=baseline,
+        gates=_gates(options["fail-if"], baseline),
+        left_out=left_out,
+    )
+
+
+def _listed(options: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in options[name].split(",") if part.strip()))
+
+
+def _named(options: Mapping[str, str], option: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Read a list of names that must be known."""
+    chosen = _listed(options, option)
+    for name in chosen:
+        if name not in known:
+            raise unknown(option.removesuffix("s"), name, known)
+    return chosen
+
+
+def _one_of(options: Mapping[str, str], option: str, kind: str, values: Sequence[str]) -> str:
+    if options[option] not in values:
+        raise unknown(kind, options[option], [value for value in values if value])
+    return options[option]
+
+
+def _protocol(options: Mapping[str, str], overrides: Sequence[str]) -> Protocol:
+    more = list(overrides)
+    if dataset := options["dataset"]:
+        more.append(f'data.dataset="{dataset}"')
+    if jobs := options["jobs"]:
+        more.append(f"workers.jobs={jobs}")
+    if seeds := options["seeds"]:
+        value = f"[{seeds}]" if "," in seeds else seeds
+        more += [f"seeds.{division}={value}" for division in DIVISIONS]
+    protocol = load_protocol(options["protocol"], more)
+    if protocol.data.dataset not in datasets.names():
+        raise unknown("dataset", protocol.data.dataset, datasets.names())
+    return protocol
+
+
+def _backends(options: Mapping[str, str]) -> tuple[tuple[BackendInfo, ...], tuple[str, ...]]:
+    """Find the backends that are named, or all that are compared by default; and why others are left out."""
+    if named := [part.strip() for part in options["backends"].split(",") if part.strip()]:
+        return look_up(named), ()
+    found: list[BackendInfo] = []
+    left_out = []
+    for name, backend in sorted(registered().items()):
+        try:
+            if backend.load().by_default:
+                found += look_up([name])
+        except ContractError as error:
+            # Somebody else's that was installed here; who names it is told the same as an error.
+            left_out.append(str(error))
+    return tuple(found), tuple(left_out)
+
+
+def _folder(named: str, where: Path) -> Path:
+    if not named:
+        raise UsageError("--crosscheck-output needs the name of a folder, got an empty value.")
+    refuse_foreign(where / named, "--crosscheck-output", is_comparison)
+    return (where / named).resolve()
+
+
+def _baseline(
+    named: str, where: Path, output: Path, backends: Sequence[BackendInfo], models: Sequence[str]
+) -> Path | None:
+    if not named:
+        return None
+    folder = (where / named).resolve()
+    what = "--crosscheck-baseline needs the folder of an earlier comparison"
+    if not folder.is_dir():
+        raise UsageError(f"{what}; there is no folder {named!r}.")
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"{what}; {named!r} is none, since it has no manifest.json. Give a folder that pytest --benchmark "
+            "wrote; of a published report, the predictions are missing."
+        )
+    if folder == output:
+        raise UsageError(
+            f"{what}; {named!r} is where this one's results go, which would take the place of the earlier ones. "
+            "Give another folder with --crosscheck-output."
+        )
+    try:
+        earlier = read_record(folder / MANIFEST, Manifest)
+    except ResultsError as error:
+        raise UsageError(f"{what}: {error}") from None
+    for kind, mine, theirs in (
+        ("backend", [info.name for info in backends], earlier.backends),
+        ("model", models, [model.name for model in earlier.protocol.models]),
+    ):
+        if not set(mine) & set(theirs):
+            raise UsageError(
+                f"{what} with a {kind} in common; this one has {', '.join(mine)}, {named!r} has {', '.join(theirs)}."
+            )
+    return folder
+
+
+def _gates(rules: str, baseline: Path | None) -> tuple[Gate, ...]:
+    gates = parse_gates(rules)
+    if gates and baseline is None:
+        raise UsageError(
+            f"--crosscheck-fail-if {','.join(map(str, gates))} needs something to hold the comparison against; "
+            "give the folder of an earlier one with --crosscheck-baseline."
+        )
+    return gates

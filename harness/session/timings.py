@@ -1,0 +1,128 @@
+"""The timed cells of a comparison: measured a model at a time, kept on disk, looked up by the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.execution.chosen import BackendInfo
+from rnn_crosscheck.harness.execution.plan import Asked
+from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness.protocol import Setting
+from rnn_crosscheck.harness.results import TimingRecord, TimingResults, read_record
+from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
+from rnn_crosscheck.harness.timing.stopwatch import (
+    Point,
+    Stopwatch,
+    can_be_timed,
+    merged,
+    timing_key,
+    timing_spec,
+    why_not,
+)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One cell of the timing table: what is measured, in one setting of one backend."""
+
+    backend: str
+    setting: Setting
+    point: Point
+
+    @property
+    def name(self) -> str:
+        """As in node ids: ``pytorch-lstm-train_step``, ``pytorch-tuned-lstm-train_step``."""
+        setting = "" if self.setting == "default" else f"-{self.setting}"
+        return f"{self.backend.replace(':', '.')}{setting}-{self.point.name}"
+
+
+def timed_backends(backends: Sequence[BackendInfo]) -> list[BackendInfo]:
+    """Choose the backends that can be timed, the baseline first, which trains if one of them does."""
+    timed = [info for info in backends if not info.missing and can_be_timed(info, "predict_batch")]
+    return sorted(timed, key=lambda info: not info.trains)
+
+
+def timing_keys(asked: Asked) -> dict[str, str]:
+    """Name what a timing must have been taken of to belong to a comparison: backend/model -> key."""
+    timed = timed_backends(asked.backends)
+    keys = {}
+    for info, model in product(timed, asked.models):
+        spec = timing_spec(
+            asked.protocol, info, model, dataset_fingerprint=asked.dataset_fingerprint, device=asked.device
+        )
+        keys[f"{info.name}/{model}"] = timing_key(spec, info, timed[0].name)
+    return keys
+
+
+class Timings:
+    """What was measured in a session.
+
+    Parameters
+    ----------
+    asked
+        What is compared.
+    points
+        What is to be measured; all of a model at once, in all backends and settings.
+    dataset
+        Folder of the encoded dataset.
+    folder
+        Of the comparison.
+    """
+
+    def __init__(self, asked: Asked, points: Sequence[Point], dataset: Path, folder: Path) -> None:
+        self._asked = asked
+        self._points = points
+        self._dataset = dataset
+        self._folder = folder
+        self._found: dict[Point, tuple[TimingRecord, ...]] = {}
+        self._failures: dict[str, str] = {}
+        self._stopwatch: Stopwatch | None = None
+
+    def has(self, point: Point) -> bool:
+        """Whether a point was measured."""
+        return point in self._found
+
+    def of(self, cell: Timed) -> tuple[TimingRecord, Ratio | None] | str:
+        """Give the rounds of a measured cell and its ratio to the baseline, or say why there are none."""
+        records = [record for found in self._found.values() for record in found]
+        for record in self._found[cell.point]:
+            if (record.backend, record.setting) == (cell.backend, cell.setting):
+                return record, against_baseline(records, record)
+        return why_not(self._failures, cell.backend, cell.setting, cell.point.model)
+
+    def measure(self, model: str, tell: Callable[[str], None]) -> None:
+        """Measure all points of a model, and write what was found into ``timings.json``."""
+        asked = self._asked
+        self._stopwatch = Stopwatch(
+            asked.protocol,
+            model,
+            timed_backends(asked.backends),
+            dataset=self._dataset,
+            dataset_fingerprint=asked.dataset_fingerprint,
+            device=asked.device,
+            logs=self._folder / "logs",
+        )
+        found = self._stopwatch.measure([point for point in self._points if point.model == model], tell=tell)
+        self._failures |= self._stopwatch.failures
+        self._found |= found
+        path = self._folder / "timings.json"
+        for point, records in found.items():
+            write_json(path, merged(self._earlier(path), point, records, self._failures))
+
+    def _earlier(self, path: Path) -> TimingResults:
+        """Read the timings on disk that belong to this comparison."""
+        try:
+            earlier = read_record(path, TimingResults)
+        except ResultsError:
+            return TimingResults()
+        valid = set(timing_keys(self._asked).values())
+        return TimingResults(records=tuple(record for record in earlier.records if record.key in valid))
+
+    def close(self) -> None:
+        """Stop the workers, if any is measured."""
+        if self._stopwatch is not None:
+            self._stopwatch.close()

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.timing.ratios import a_against_a, against_baseline
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch
@@ -38,15 +39,8 @@ def main() -> None:
     for number in range(1, options.repetitions + 1):
         began = time.monotonic()
         with TemporaryDirectory() as logs:
-            stopwatch = Stopwatch(
-                protocol,
-                options.model,
-                backends,
-                dataset=dataset.path,
-                dataset_fingerprint=dataset.fingerprint,
-                device="cpu",
-                logs=Path(logs),
-            )
+            asked = Asked(protocol, backends, (options.model,), (), dataset.fingerprint)
+            stopwatch = Stopwatch(asked, options.model, dataset=dataset.path, logs=Path(logs))
             records = stopwatch.measure([point])[point]
         again = a_against_a(records, records[0])
         assert again is not None, stopwatch.failures

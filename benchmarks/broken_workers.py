@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch
 
@@ -29,15 +30,9 @@ def main() -> None:
     point = Point("rnn", "train_step")
     began = time.monotonic()
     with TemporaryDirectory() as logs:
-        stopwatch = Stopwatch(
-            protocol,
-            "rnn",
-            look_up([f"tests.fakes:{name}" for name in ("Steady", "Stuck", "Stopped", "Jumping", "Backwards")]),
-            dataset=dataset.path,
-            dataset_fingerprint=dataset.fingerprint,
-            device="cpu",
-            logs=Path(logs),
-        )
+        backends = look_up([f"tests.fakes:{name}" for name in ("Steady", "Stuck", "Stopped", "Jumping", "Backwards")])
+        asked = Asked(protocol, backends, ("rnn",), (), dataset.fingerprint)
+        stopwatch = Stopwatch(asked, "rnn", dataset=dataset.path, logs=Path(logs))
         records = stopwatch.measure([point])[point]
     for record in records:
         print(f"{record.backend}: {len(record.rounds_ns)} rounds")

@@ -22,6 +22,7 @@ from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import apply
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, look_up, worker_environment
+from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.execution.process import WorkerProcess
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.timing.ratios import ratio
@@ -74,8 +75,7 @@ def one_start(
             if bare.stdout.readline().strip() != "ready":
                 sys.exit((folder / "bare.log").read_text())
             worker.receive(120)
-            fingerprint = dataset.fingerprint
-            spec = timing_spec(protocol, info, model, dataset_fingerprint=fingerprint, device="cpu")
+            spec = timing_spec(Asked(protocol, (info,), (model,), (), dataset.fingerprint), info, model)
             worker.send({"do": "prepare", "operation": "train_step", "spec": spec.model_dump(mode="json")})
             worker.receive(120)
 

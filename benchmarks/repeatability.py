@@ -23,6 +23,7 @@ from overhead import batches
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.timing.ratios import against_baseline
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, points
@@ -47,15 +48,8 @@ def interleaved(protocol: Protocol, dataset: Dataset, model: str) -> tuple[float
     """Measure as a comparison does; returns the ratio and the number of rounds."""
     point = Point(model, "train_step")
     with TemporaryDirectory() as logs:
-        stopwatch = Stopwatch(
-            protocol,
-            model,
-            look_up(["pytorch", "keras-tensorflow"]),
-            dataset=dataset.path,
-            dataset_fingerprint=dataset.fingerprint,
-            device="cpu",
-            logs=Path(logs),
-        )
+        asked = Asked(protocol, look_up(["pytorch", "keras-tensorflow"]), (model,), (), dataset.fingerprint)
+        stopwatch = Stopwatch(asked, model, dataset=dataset.path, logs=Path(logs))
         # All operations, as a comparison does: the starts lie as far apart as they do there.
         records = stopwatch.measure(points(protocol, [model]))[point]
     found = against_baseline(records, records[1])

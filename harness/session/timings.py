@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -49,13 +49,10 @@ def timed_backends(backends: Sequence[BackendInfo]) -> list[BackendInfo]:
 def timing_keys(asked: Asked) -> dict[str, str]:
     """Name what a timing must have been taken of to belong to a comparison: backend/model -> key."""
     timed = timed_backends(asked.backends)
-    keys = {}
-    for info, model in product(timed, asked.models):
-        spec = timing_spec(
-            asked.protocol, info, model, dataset_fingerprint=asked.dataset_fingerprint, device=asked.device
-        )
-        keys[f"{info.name}/{model}"] = timing_key(spec, info, timed[0].name)
-    return keys
+    return {
+        f"{info.name}/{model}": timing_key(timing_spec(asked, info, model), info, timed[0].name)
+        for info, model in product(timed, asked.models)
+    }
 
 
 class Timings:
@@ -96,16 +93,8 @@ class Timings:
 
     def measure(self, model: str, tell: Callable[[str], None]) -> None:
         """Measure all points of a model, and write what was found into ``timings.json``."""
-        asked = self._asked
-        self._stopwatch = Stopwatch(
-            asked.protocol,
-            model,
-            timed_backends(asked.backends),
-            dataset=self._dataset,
-            dataset_fingerprint=asked.dataset_fingerprint,
-            device=asked.device,
-            logs=self._folder / "logs",
-        )
+        timed = replace(self._asked, backends=tuple(timed_backends(self._asked.backends)))
+        self._stopwatch = Stopwatch(timed, model, dataset=self._dataset, logs=self._folder / "logs")
         found = self._stopwatch.measure([point for point in self._points if point.model == model], tell=tell)
         self._failures |= self._stopwatch.failures
         self._found |= found

@@ -19,10 +19,10 @@ from itertools import chain, product
 from math import ceil
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any
 
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, settings_of, threads_of, worker_environment
-from rnn_crosscheck.harness.execution.plan import run_key
+from rnn_crosscheck.harness.execution.plan import Asked, run_key
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
@@ -125,12 +125,12 @@ class Stopwatch:
 
     Parameters
     ----------
-    protocol, dataset, dataset_fingerprint, device
-        What the comparison uses.
+    asked
+        What is compared; of its backends, which all can be timed, the first is the baseline.
     model
         The model that is measured: threads of tuned settings depend on it.
-    backends
-        Available backends; the first is the baseline.
+    dataset
+        Folder of the encoded dataset.
     logs
         Folder for what the workers print.
 
@@ -140,26 +140,14 @@ class Stopwatch:
         Why a worker was left out, by its name.
     """
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        model: str,
-        backends: Sequence[BackendInfo],
-        *,
-        dataset: Path,
-        dataset_fingerprint: str,
-        device: Literal["cpu", "cuda"],
-        logs: Path,
-    ) -> None:
-        self._protocol = protocol
+    def __init__(self, asked: Asked, model: str, *, dataset: Path, logs: Path) -> None:
+        self._asked = asked
+        self._protocol = asked.protocol
         self.model = model
-        self._backends = tuple(backends)
         self._dataset = dataset
-        self._fingerprint = dataset_fingerprint
-        self._device: Literal["cpu", "cuda"] = device
         self._logs = logs
         self._lanes: list[_Lane] = []
-        self._baseline = backends[0].name if backends else ""
+        self._baseline = asked.backends[0].name if asked.backends else ""
         self.failures: dict[str, str] = {}
 
     def close(self) -> None:
@@ -195,8 +183,10 @@ class Stopwatch:
     def _begin(self, start: int) -> None:
         """Start a fresh worker of every backend and setting that hasn't failed, and a second one of the baseline."""
         cores = _cores_in_turn(start)
-        lanes = [(info, setting, False) for info in self._backends for setting in settings_of(self._protocol, info)]
-        lanes += [(info, "default", True) for info in self._backends[:1]]
+        lanes = [
+            (info, setting, False) for info in self._asked.backends for setting in settings_of(self._protocol, info)
+        ]
+        lanes += [(info, "default", True) for info in self._asked.backends[:1]]
         for info, setting, again in lanes:
             threads = threads_of(self._protocol, info, self.model, setting)
             if _failure(info.name, setting, again, self.model) not in self.failures:
@@ -217,7 +207,7 @@ class Stopwatch:
         name = f"timing-{info.name.replace(':', '.')}-{self.model}"
         name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
         # What a framework's users get by default hands freed memory back.
-        environment = worker_environment(info, threads, self._device, keep_memory=setting == "tuned")
+        environment = worker_environment(info, threads, self._asked.device, keep_memory=setting == "tuned")
         worker = WorkerProcess(request, environment=environment, log=self._logs / f"{name}.log")
         return _Lane(info, setting, threads, worker, again)
 
@@ -274,24 +264,12 @@ class Stopwatch:
         began = time.perf_counter_ns()
         calls = [int(ns) for ns in self._ask(lane, do="round", loops=loops, lead_in=lead_in)["calls"]]
         waited = time.perf_counter_ns() - began
-        total = sum(calls)
-        problem = ""
         if len(calls) != loops:
-            problem = f"{len(calls)} calls were timed where {loops} were asked for"
-        elif min(calls) <= 0:
-            problem = f"a call of {point.name} took {min(calls)} ns by the worker's clock, which can't be"
-        elif total > waited + _AHEAD_NS:
-            problem = (
-                f"a round of {point.name} took {total / 1e9:.3f} s by the worker's clock, but it was over after "
-                f"{waited / 1e9:.3f} s; the clock has jumped"
-            )
-        elif total < _BEHIND * waited * loops / (loops + lead_in) - _BEHIND_NS:
-            problem = (
-                f"a round of {point.name} took {total / 1e9:.3f} s by the worker's clock, but was waited for "
-                f"{waited / 1e9:.3f} s; the clock has stood still, or the worker did"
-            )
+            problem = f"{len(calls)} calls were timed where {loops} were asked for."
+        else:
+            problem = _wrong_with(calls, waited, loops / (loops + lead_in), point.name)
         if problem:
-            raise WorkerFailure(lane.worker.failure(f"{problem[0].upper()}{problem[1:]}."))
+            raise WorkerFailure(lane.worker.failure(problem))
         return calls
 
     def _ask(self, lane: _Lane, **command: Any) -> Mapping[str, Any]:  # noqa: ANN401 - plain values
@@ -299,14 +277,7 @@ class Stopwatch:
         return lane.worker.receive(self._protocol.workers.stall_seconds)
 
     def _spec(self, lane: _Lane, point: Point) -> RunSpec:
-        spec = timing_spec(
-            self._protocol,
-            lane.info,
-            point.model,
-            dataset_fingerprint=self._fingerprint,
-            device=self._device,
-            setting=lane.setting,
-        )
+        spec = timing_spec(self._asked, lane.info, point.model, lane.setting)
         length = point.length or spec.data.length
         batch_size = point.batch_size or spec.training.batch_size
         return spec.model_copy(
@@ -358,7 +329,8 @@ class Stopwatch:
             if not facts:
                 continue
             yield TimingRecord(
-                key=timing_key(self._protocol_spec(lane), lane.info, self._baseline),
+                # The protocol's sizes and the default setting, whatever was measured.
+                key=timing_key(timing_spec(self._asked, lane.info, self.model), lane.info, self._baseline),
                 backend=lane.info.name,
                 model=point.model,
                 operation=point.operation,
@@ -378,15 +350,19 @@ class Stopwatch:
                 environment={str(k): str(v) for k, v in facts["environment"].items()},
             )
 
-    def _protocol_spec(self, lane: _Lane) -> RunSpec:
-        """Give what the key is made of: the protocol's sizes and the default setting, whatever was measured."""
-        return timing_spec(
-            self._protocol,
-            lane.info,
-            self.model,
-            dataset_fingerprint=self._fingerprint,
-            device=self._device,
+
+def _wrong_with(calls: Sequence[int], waited: int, share: float, name: str) -> str:
+    """Say why the worker's clock can't be right, if it can't: `share` of what was waited was timed, in nanoseconds."""
+    took, over = f"{sum(calls) / 1e9:.3f} s by the worker's clock", f"{waited / 1e9:.3f} s"
+    if min(calls) <= 0:
+        return f"A call of {name} took {min(calls)} ns by the worker's clock, which can't be."
+    if sum(calls) > waited + _AHEAD_NS:
+        return f"A round of {name} took {took}, but it was over after {over}; the clock has jumped."
+    if sum(calls) < _BEHIND * waited * share - _BEHIND_NS:
+        return (
+            f"A round of {name} took {took}, but was waited for {over}; the clock has stood still, or the worker did."
         )
+    return ""
 
 
 def _cores_in_turn(start: int) -> list[int]:
@@ -460,28 +436,11 @@ def timing_key(spec: RunSpec, info: BackendInfo, baseline: str) -> str:
     return hashlib.sha256(f"{run_key(spec, info)} against {baseline}".encode()).hexdigest()
 
 
-def timing_spec(
-    protocol: Protocol,
-    info: BackendInfo,
-    model: str,
-    *,
-    dataset_fingerprint: str,
-    device: Literal["cpu", "cuda"],
-    setting: Setting = "default",
-) -> RunSpec:
+def timing_spec(asked: Asked, info: BackendInfo, model: str, setting: Setting = "default") -> RunSpec:
     """Give the run whose model is timed: native, since that is what a user of the framework gets.
 
     A backend that trains nothing has no such model, and gets weights.
     """
-    return RunSpec(
-        backend=info.name,
-        division="native" if "native" in info.backend.capabilities else "matched",
-        model=protocol.model(model),
-        training=protocol.training,
-        data=protocol.data,
-        dataset_fingerprint=dataset_fingerprint,
-        seed=0,
-        device=device,
-        threads=threads_of(protocol, info, model, setting),
-        setting=setting,
-    )
+    spec = asked.spec("native" if "native" in info.backend.capabilities else "matched", model, info, seed=0)
+    threads = threads_of(asked.protocol, info, model, setting)
+    return spec.model_copy(update={"setting": setting, "threads": threads})

@@ -12,6 +12,7 @@ import pytest
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
 from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, balanced_orders, merged, points, sweep_points
@@ -38,15 +39,8 @@ def protocol(*more: str) -> Protocol:
 
 def stopwatch(folder: Path, of: Protocol, *fakes: str) -> Stopwatch:
     dataset = datasets.load("reviews")
-    return Stopwatch(
-        of,
-        "rnn",
-        look_up([f"tests.fakes:{fake}" for fake in fakes]),
-        dataset=dataset.path,
-        dataset_fingerprint=dataset.fingerprint,
-        device="cpu",
-        logs=folder,
-    )
+    asked = Asked(of, look_up([f"tests.fakes:{fake}" for fake in fakes]), ("rnn",), (), dataset.fingerprint)
+    return Stopwatch(asked, "rnn", dataset=dataset.path, logs=folder)
 
 
 @pytest.fixture(scope="module")

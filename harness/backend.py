@@ -467,11 +467,16 @@ def versions(backend: type[Backend]) -> dict[str, str]:
     files = {inspect.getfile(base) for base in bases if base.__module__.split(".")[0] not in _BELOW}
     files -= {__file__}
     files |= {str(Path(__file__).parent / name) for name in _COMPUTING}
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda name: (Path(name).name, name)):
-        digest.update(ast.dump(ast.parse(Path(file).read_bytes())).encode())
-    found["source"] = digest.hexdigest()[:16]
+    found["source"] = digest_of(sorted(map(Path, files), key=lambda path: (path.name, path)))
     return found
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """Digest of Python files, in their order; comments and layout don't count."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
+    return digest.hexdigest()[:16]
 
 
 #: modules of base classes that don't compute

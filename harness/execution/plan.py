@@ -5,7 +5,6 @@ What is planned names everything by value, so that an executor can carry it else
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
 
+from rnn_crosscheck.harness.backend import digest_of
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
@@ -381,11 +381,8 @@ _HARNESS = Path(__file__).parents[1]
 
 @cache
 def _source(*names: str) -> str:
-    """Digest of modules of the harness; comments and layout don't count."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(ast.dump(ast.parse((_HARNESS / name).read_bytes())).encode())
-    return digest.hexdigest()[:16]
+    """Digest of modules of the harness."""
+    return digest_of(_HARNESS / name for name in names)
 
 
 def _digest(text: str) -> str:

@@ -26,7 +26,6 @@ from rnn_crosscheck.harness.results import (
     TransplantsRecord,
     keeps_weights,
     read_record,
-    stored_key,
 )
 from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.collection import Selected
@@ -158,7 +157,7 @@ class Comparison:
         self._finish()
         own = self._own_runs()
         try:
-            if not any(stored_key(self._folder / "runs" / run.run_id) == run.key for run in own):
+            if not any(run.ended_well(self._folder) for run in own):
                 return None
             chosen = self._apart.call(self._choose, self._folder)
             path = self._carry_out(plan_occlusions(self._folder, own, self.info(backend), chosen))

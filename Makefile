@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help benchmark test conformance lint format wheel-check release-check clean
+.PHONY: help benchmark test test-long conformance lint format wheel-check release-check clean
 
 BACKENDS := keras-tensorflow keras-jax keras-torch pytorch jax onnxruntime reference
 
 help:
 	@echo "make benchmark   compare the frameworks and write comparison/report.md (options: ARGS='...')"
-	@echo "make test        run the project's tests"
+	@echo "make test        run the project's tests but for the longest, which are make test-long"
 	@echo "make conformance hold every backend against the contract"
 	@echo "make lint        ruff, mypy and import-linter"
 	@echo "make format      format the code"
@@ -26,8 +26,12 @@ benchmark: $(READY)
 	$(BIN)/python -m pytest --benchmark $(ARGS)
 
 # A file stays on one process, since its tests share what a fixture has trained.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m 'not long' $(ARGS)
+
+test-long: $(READY)
+	$(PYTEST) -m long $(ARGS)
 
 # Minutes for what compiles every step of every model.
 conformance: $(READY)

@@ -12,11 +12,21 @@ ROOT = Path(__file__).parents[1]
 
 
 #: files whose tests wait for frameworks to start; with several processes, these have to begin first
-_LONG = ("test_end_to_end.py", "test_findings.py", "test_frameworks.py", "test_plugin.py", "test_toolchain.py")
+_LONG = (
+    "test_end_to_end.py",
+    "test_findings.py",
+    "test_frameworks.py",
+    "test_session.py",
+    "test_guest.py",
+    "test_toolchain.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest in front; the order within a file stays."""
+    """Put the files that take longest in front; the order within a file stays. What is long is slow, too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 

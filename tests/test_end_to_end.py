@@ -51,7 +51,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "comparison", answer.stdout
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> None:

@@ -38,21 +38,21 @@ def run(script: str, backend: str) -> str:
     return process.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shuffle_repeats_its_order_once_seeded_on_tensorflow() -> None:
     output = run("keras_shuffle.py", "tensorflow")
     assert "seed None: epochs differ" in output
     assert "seed 0: every epoch alike" in output, CHANGED
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_iterator_ends_late_where_its_dataset_tunes_itself() -> None:
     output = run("tfdata_late_end.py", "tensorflow")
     late = {name: int(number) for name, number in re.findall(r"autotuning (on|off): (\d+) of 12 iterators", output)}
     assert late["off"] < late["on"], "this TensorFlow does otherwise than the one that the page was written from"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_repeated_tokens_on_tensorflow() -> None:
     output = run("keras_duplicates.py", "tensorflow")
     for updates in (1, 3):
@@ -77,7 +77,7 @@ def test_repeated_tokens_on_tensorflow() -> None:
         assert as_it_is > 1.2 * numpy, CHANGED
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_repeated_tokens_on_torch() -> None:
     output = run("keras_duplicates.py", "torch")
     assert output.count("equals NumPy") == 4

@@ -112,6 +112,7 @@ def test_the_wheel_has_one_name_and_real_files(wheel: Path) -> None:
     assert "rnn_crosscheck/harness/protocols/quick.toml" in names
 
 
+@pytest.mark.long
 def test_another_distribution_keeps_its_files_when_ours_comes_and_goes(tmp_path: Path, wheel: Path) -> None:
     environment = installed.make(tmp_path)
     theirs = write(environment.site_packages, {"reports/__init__.py": "theirs = True\n"}) / "reports" / "__init__.py"
@@ -140,6 +141,7 @@ def test_an_unrelated_session_has_nothing_of_ours_but_the_plugin(
         assert "HEAVY []" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "command"),
     [
@@ -181,6 +183,7 @@ def test_an_option_that_another_has_too_is_named(environments: Mapping[str, Inst
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("addopts", ["-n auto", "--dist load --tx 2*popen"])
 def test_a_session_that_xdist_spreads_is_refused(
     environments: Mapping[str, Installation], tmp_path: Path, addopts: str
@@ -195,6 +198,7 @@ def test_a_session_that_xdist_spreads_is_refused(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_where_pytest_benchmark_is_missing_a_comparison_says_so_and_nobody_else_notices(
     tmp_path: Path, wheel: Path
 ) -> None:

@@ -23,6 +23,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_late_module_is_imported_when_something_of_it_is_used() -> None:
     code = (
         "import sys; from rnn_crosscheck.harness.adapter import Late; t = Late('tabulate'); "

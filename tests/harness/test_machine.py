@@ -52,11 +52,13 @@ def untold() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in {*memory_variables(), "LD_PRELOAD"}}
 
 
+@pytest.mark.slow
 @on_glibc
 def test_a_process_that_keeps_its_memory_is_handed_no_more() -> None:
     assert said(STEPS, memory_variables()) < said(STEPS, {}) / 10
 
 
+@pytest.mark.slow
 @on_glibc
 def test_a_peak_that_starts_anew_forgets_the_memory_that_was_kept() -> None:
     assert said(FORGOTTEN, memory_variables()) > 100 * 1.6e6 / 2

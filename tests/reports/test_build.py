@@ -33,6 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in built}
 
 
+@pytest.mark.long
 def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     built = build(folder)
     first = files(folder)
@@ -50,6 +51,7 @@ def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     assert leftovers == []
 
 
+@pytest.mark.long
 def test_figures_that_no_longer_hold_go_away(folder: Path) -> None:
     build(folder)
     mine = folder / "figures" / "mine.png"
@@ -97,6 +99,7 @@ def test_no_run_at_all_still_gives_a_report(tmp_path: Path) -> None:
     assert not (folder / "figures").exists()
 
 
+@pytest.mark.slow
 def test_a_report_of_times_alone_begins_with_them(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, seeds={"native": (), "matched": ()})
     short = build(folder).report.read_text().split("## In short")[1].split("## ")[0].strip().splitlines()
@@ -139,6 +142,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_4(tmp_path: Path, capsys: pytes
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_importing_reports_is_cheap() -> None:
     code = "import sys, reports; print([m for m in ('pandas', 'matplotlib', 'numpy', 'pyarrow') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -237,6 +237,7 @@ ONE = {"native": (0,)}
 NAMES = [f"native-{backend}-{model}-seed0" for model in ("rnn", "lstm") for backend in ("keras-tensorflow", "pytorch")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -286,6 +287,7 @@ def test_the_source_experiment_is_named_under_its_protocol_only(tmp_path: Path, 
     assert "Cross:" not in report
 
 
+@pytest.mark.slow
 def test_many_pairs_fold_away_and_more_stay_in_the_json(tmp_path: Path) -> None:
     many = load(write_comparison(tmp_path / "many", seeds={"native": range(5)}))
     assert "(40 pairs)</summary>" in render(many, find(many), {})

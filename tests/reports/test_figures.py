@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from rnn_crosscheck.reports.build import draw
 from rnn_crosscheck.reports.figures import _spread, ladder
 from rnn_crosscheck.reports.findings import find
@@ -10,6 +12,7 @@ from rnn_crosscheck.reports.load import load
 from tests.reports.folders import source_protocol, timing_results, write_comparison
 
 
+@pytest.mark.slow
 def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
     comparison = load(write_comparison(tmp_path))
     for svg in draw(comparison, find(comparison)).values():
@@ -17,6 +20,7 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
         assert "fill: #ffffff" in svg  # an opaque ground, for dark pages
 
 
+@pytest.mark.slow
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
     # No pair of runs; the tuned setting is timed against the default one.
@@ -43,6 +47,7 @@ def test_labels_move_apart_and_stay_in_order() -> None:
     assert crowded["b"] <= 1.0001
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn_over_both_axes(tmp_path: Path) -> None:
     comparison = load(write_comparison(tmp_path))
     of = comparison.manifest.protocol
@@ -62,6 +67,7 @@ def test_a_sweep_is_drawn_over_both_axes(tmp_path: Path) -> None:
     assert len(findings.timings) == len(find(comparison).timings)
 
 
+@pytest.mark.slow
 def test_the_ladder_names_the_backends_that_have_dots_of_their_own(tmp_path: Path) -> None:
     comparison = load(write_comparison(tmp_path))
     found = find(comparison)

@@ -328,6 +328,7 @@ def _said_of_transplants(folder: Path) -> str:
     return render(comparison, find(comparison), {})
 
 
+@pytest.mark.slow
 def test_without_a_direction_nothing_is_said_of_predicting(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, timed=False)
     write_transplants(folder)
@@ -340,6 +341,7 @@ def test_without_a_direction_nothing_is_said_of_predicting(tmp_path: Path) -> No
     assert f"**Not tried**: trained weights of {KERAS} in {PYTORCH} (rnn, native)" in report
 
 
+@pytest.mark.slow
 def test_weights_that_predict_otherwise_at_home_are_said_in_bold(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, timed=False, backends=(KERAS,))
     write_transplants(folder, backends=(KERAS,))

@@ -196,6 +196,7 @@ def test_too_few_twins_decide_nothing(small: Path, continuing: int, said: str) -
     assert said in found["said"]
 
 
+@pytest.mark.slow
 def test_without_a_horizon_the_verdict_says_so(small: Path) -> None:
     write_traces(small, models=("lstm",), twins={"lstm": FLAT}, matched={"lstm": FLAT})
     found = verdict_of(small)
@@ -217,6 +218,7 @@ def test_stages_alone_decide_only_against(small: Path) -> None:
     assert verdict_of(small)["verdict"] == "different"
 
 
+@pytest.mark.slow
 def test_every_pair_of_backends_is_judged_by_its_own_twins(tmp_path: Path) -> None:
     names = ("a", "b", "c")
     folder = write_comparison(tmp_path, backends=names, models=("rnn",), seeds={"matched": (0,)}, timed=False)
@@ -260,6 +262,7 @@ def test_no_spike_of_a_course_is_lost(everything: Comparison, findings: Findings
         assert mine["step"].is_monotonic_increasing
 
 
+@pytest.mark.slow
 def test_the_figure_is_small_and_always_the_same(everything: Comparison, findings: Findings) -> None:
     svg = drawn(everything, findings)
     assert len(svg) < 300_000
@@ -542,12 +545,14 @@ def test_the_answer_has_one_more_point_and_the_json_every_table(
                     "effects": 14, "effects_on_accuracy": 3, "causes": 10}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_report_of_a_traced_comparison_shows_the_figure(small: Path) -> None:
     write_traces(small, models=("lstm",))
     assert "(figures/divergence.svg)" in build(small).report.read_text()
     assert (small / "figures" / "divergence.svg").stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_of_an_older_comparison_nothing_was_recorded(small: Path) -> None:
     report = build(small).report.read_text()
     assert "## Why they differ\n\nNothing was recorded about it" in report

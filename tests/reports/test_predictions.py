@@ -322,6 +322,7 @@ def test_files_about_other_examples_are_refused_with_both_sides(
     assert str(two) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_somebody_s_folder_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_comparison(tmp_path / "c", seeds={"native": (0,)}, timed=False)
     build(folder)

@@ -489,6 +489,7 @@ def test_a_model_that_is_clear_in_no_way_is_not_bold(before: Comparison) -> None
     assert all("**" not in written(same) for written in (accuracy_table, disagreement_table, timings_table))
 
 
+@pytest.mark.slow
 def test_the_place_of_the_earlier_comparison_is_remembered(new: Path) -> None:
     built = build(new)
     content = json.loads((new / "comparison.json").read_text())
@@ -501,6 +502,7 @@ def test_the_place_of_the_earlier_comparison_is_remembered(new: Path) -> None:
     assert "| rnn     | native     | pytorch " in built.report.read_text().split("## What changed since")[1]
 
 
+@pytest.mark.slow
 def test_an_earlier_comparison_that_is_gone_or_damaged_is_one_line(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "new", **SMALL)
     manifest = read_record(folder / "manifest.json", Manifest)
@@ -519,6 +521,7 @@ def test_an_earlier_comparison_that_is_gone_or_damaged_is_one_line(tmp_path: Pat
     assert str(tmp_path) not in source
 
 
+@pytest.mark.slow
 def test_the_command_compares_with_any_earlier_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, earlier = (write_comparison(tmp_path / name, **SMALL) for name in ("new", "old"))
     assert main(["report", str(folder), "--baseline", str(earlier)]) == 0

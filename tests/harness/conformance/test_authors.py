@@ -31,7 +31,7 @@ def test_the_example_is_about_a_hundred_lines() -> None:
     assert 90 <= len(example().splitlines()) <= 150
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_conforms_as_it_stands_in_the_page(tmp_path: Path) -> None:
     (tmp_path / "torch_loops.py").write_text(example())
     done = python(
@@ -138,7 +138,7 @@ def test_the_list_has_a_row_for_each_backend() -> None:
     assert "factors, matched, parity" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_lists_and_runs_nothing(tmp_path: Path) -> None:
     done = python("-m", "pytest", "--crosscheck-list", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_the_command_lists_and_runs_nothing(tmp_path: Path) -> None:
 # --- a backend that trains nothing --------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_backend_that_trains_nothing_is_compared_as_far_as_it_goes(tmp_path: Path) -> None:
     small = ("data.train_examples=64", "data.valid_examples=16", "data.test_examples=40", "data.length=12")
     few = ("training.epochs=1", "timing.starts=1", "timing.min_rounds=5", "timing.max_seconds=0.2")

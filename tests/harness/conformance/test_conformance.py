@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,17 @@ BAD = {
 }
 
 
-def failed(backend: type[Backend], place: str = "shared") -> dict[str, str]:
+#: takes longer than all the others together
+WAITING = "check_the_device_is_waited_for"
+SHARED = sorted(name for name, found in CHECKS.items() if found.place == "shared")
+
+QUICK = [name for name in SHARED if name != WAITING]
+
+
+def failed(backend: type[Backend], checks: Collection[str] = SHARED) -> dict[str, str]:
     """What goes wrong of the checks that may share a process."""
     trial = Trial(backend())
-    found = {check.name: carry_out(trial, check.name) for check in checks_of(backend) if check.place == place}
+    found = {check.name: carry_out(trial, check.name) for check in checks_of(backend) if check.name in checks}
     conforming.KeepsEverything.kept.clear()
     return {name: verdict.problem or verdict.todo for name, verdict in found.items() if verdict.problem or verdict.todo}
 
@@ -48,17 +56,23 @@ def test_a_good_backend_passes(backend: type[Backend]) -> None:
     assert failed(backend) == {}
 
 
-@pytest.mark.parametrize("check", sorted(name for name, found in CHECKS.items() if found.place == "shared"))
+@pytest.mark.long
+@pytest.mark.parametrize("check", QUICK)
+def test_no_other_bad_backend_fails_to_wait(check: str) -> None:
+    assert failed(BAD[check], [WAITING]) == {}
+
+
+@pytest.mark.parametrize("check", SHARED)
 def test_a_bad_backend_fails_the_check_that_it_is_bad_at_and_no_other(check: str) -> None:
-    found = failed(BAD[check])
+    found = failed(BAD[check], [name for name in SHARED if name in (check, *QUICK)])
     assert set(found) == {check}, found
     # A sentence for people: what was expected, or what came instead.
     assert len(found[check]) > 20
     assert "Traceback" not in found[check]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", sorted(name for name, found in CHECKS.items() if found.place != "shared"))
+@pytest.mark.long
+@pytest.mark.parametrize("check", sorted(set(CHECKS) - set(SHARED)))
 def test_a_bad_backend_fails_the_check_in_processes_of_its_own(check: str) -> None:
     backend = BAD[check]
     result = run(f"{backend.__module__}:{backend.__name__}", "-q")
@@ -88,6 +102,7 @@ def test_checks_can_be_chosen_and_a_failure_says_what_is_asked() -> None:
     assert "Traceback" not in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "sentence"),
     [
@@ -102,14 +117,3 @@ def test_what_can_not_be_checked_is_one_sentence(backend: str, sentence: str) ->
     assert result.returncode == 4
     assert (result.stdout + result.stderr).count(sentence) == 1
     assert "Traceback" not in result.stdout + result.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-# The others compile for minutes: `make conformance`.
-@pytest.mark.parametrize("name", ["pytorch", "onnxruntime", "reference"])
-def test_the_backends_that_come_with_it_conform(name: str) -> None:
-    result = run(name, "-q")
-    if "is not installed" in result.stderr:
-        pytest.skip(result.stderr.strip())
-    assert result.returncode == 0, result.stdout[-6000:]

@@ -31,6 +31,7 @@ def text(result: pytest.RunResult) -> str:
     return result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
@@ -55,6 +56,7 @@ def test_a_damaged_table_is_one_sentence_and_exit_code_4(
     assert not list(pytester.path.glob("comparison/runs/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -56,6 +56,7 @@ def test_ids_count_the_rows_of_the_file(corpus: Corpus) -> None:
     assert {label for i, label in zip(corpus.example_ids, corpus.labels, strict=True) if i < "reviews-12500"} == {0}
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_that_of_the_training_split(reviews: Dataset, corpus: Corpus) -> None:
     counts: Counter[str] = Counter()
     for content in reviews.splits["train"].texts:

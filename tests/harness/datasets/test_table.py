@@ -404,6 +404,7 @@ def test_flipped_bits_in_a_parquet_are_refused_or_read_but_never_a_traceback(tmp
     assert refused > 10
 
 
+@pytest.mark.slow
 def test_a_parquet_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> None:
     # One text of a megabyte is stored once for a thousand rows: the file says so itself only in its rows.
     bomb = pa.table({"text": pa.array(["a " * 500_000] * 1000).dictionary_encode(), "label": [0, 1] * 500})

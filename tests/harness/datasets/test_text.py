@@ -144,6 +144,7 @@ def test_a_batch_is_padded_in_well_under_a_millisecond() -> None:
     assert min(seconds) < 1e-3
 
 
+@pytest.mark.slow
 def test_all_reviews_as_one_training_split_give_the_known_figures(corpus: Corpus) -> None:
     found = text.encode(corpus.texts, np.ones(25_000, bool))
     lengths = np.diff(found.offsets)

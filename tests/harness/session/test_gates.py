@@ -164,7 +164,7 @@ def test_a_worse_backend_fails_the_session_with_one_sentence(
     assert "**accuracy fell by" in (pytester.path / "comparison" / "report.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_seed_can_t_be_judged_however_far_it_fell(
     pytester: pytest.Pytester, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ def test_finished_runs_are_not_run_again_until_something_changes(pytester: pytes
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
     ids = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q").stdout.lines
     assert not (pytester.path / "comparison").exists()
@@ -194,7 +194,7 @@ def test_nothing_of_the_user_s_is_touched(pytester: pytest.Pytester, output: str
     assert everything() == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_empty_folder_is_taken_and_what_is_put_into_ours_is_left_alone(pytester: pytest.Pytester) -> None:
     folder = pytester.mkdir("comparison")
     # What a session leaves that is killed while it writes its first file.
@@ -413,7 +413,7 @@ def check_occlusions(folder: Path, path: Path, record: OcclusionsRecord) -> None
             assert len({row["probability"] for row in rows}) > 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_that_predict_something_else_elsewhere_fail_in_a_sentence(pytester: pytest.Pytester) -> None:
     backends = "tests.fakes:Steady,tests.fakes:Biased,tests.fakes:Plain"
     result = pytester.runpytest_subprocess(

@@ -222,7 +222,7 @@ def planted(stored: dict[str, Any], factor: float) -> dict[str, Any]:
     return stored
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_planted_slowdown_on_another_machine_ends_in_code_1_and_says_both(compared: Compared, tmp_path: Path) -> None:
     # Outside of the folder that pytest is started in, and on a machine that isn't this one.
     stored = planted(json.loads(compared.saved.read_text()), 0.5)
@@ -272,7 +272,7 @@ def test_only_benchmarks_computes_nothing_else_and_what_did_not_change_passes_th
     assert not (tmp_path / "comparison/transplants").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_only_benchmarks_compares_no_stages_and_a_stored_run_that_isnt_there_is_named(tmp_path: Path) -> None:
     options = ("--benchmark-only", "-k", "parity or effects or seed0]", "--benchmark-compare=0042")
     answer = compare(tmp_path, *options, backends="reference")

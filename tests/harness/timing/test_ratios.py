@@ -125,6 +125,7 @@ def drawn(generator: np.random.Generator, starts: int, apart: float) -> list[Tim
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [0.0, 0.005, 0.02])
 def test_intervals_over_starts_cover_the_truth_where_processes_differ_for_good(apart: float) -> None:
     generator = np.random.default_rng(2)

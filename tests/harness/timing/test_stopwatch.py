@@ -155,6 +155,7 @@ def test_a_worker_that_hangs_or_has_no_clock_is_left_out_with_a_sentence(
     assert re.search(reason, failures[f"tests.fakes:{fake}, rnn"]), failures
 
 
+@pytest.mark.slow
 def test_without_the_baseline_nothing_is_called_one(tmp_path: Path) -> None:
     watch = stopwatch(tmp_path, protocol("timing.starts=1"), "Stopped", "Steady")
     records = watch.measure([STEP])[STEP]
@@ -162,6 +163,7 @@ def test_without_the_baseline_nothing_is_called_one(tmp_path: Path) -> None:
     assert set(watch.failures) == {"tests.fakes:Stopped, rnn", "tests.fakes:Stopped (second worker), rnn"}
 
 
+@pytest.mark.slow
 def test_rounds_end_at_the_limit_of_time(tmp_path: Path) -> None:
     of = protocol("timing.starts=1", "timing.max_seconds=0.001", "timing.max_rounds=500", "timing.target=1e-9")
     (record,) = stopwatch(tmp_path, of, "Steady").measure([STEP])[STEP]

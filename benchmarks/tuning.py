@@ -21,7 +21,7 @@ from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.machine import memory_variables
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.timing.ratios import ratio
-from rnn_crosscheck.harness.timing.stopwatch import balanced_orders
+from rnn_crosscheck.harness.timing.rounds import balanced_orders
 
 
 class Candidate(NamedTuple):

@@ -16,7 +16,7 @@ from rnn_crosscheck.harness.execution.chosen import settings_of
 from rnn_crosscheck.harness.execution.plan import Plan, PlannedRun
 from rnn_crosscheck.harness.results import STAGES
 from rnn_crosscheck.harness.session.choices import Choices
-from rnn_crosscheck.harness.session.timings import Timed
+from rnn_crosscheck.harness.session.timed import Timed
 from rnn_crosscheck.harness.timing.stopwatch import Point, can_be_timed, points, sweep_points
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"

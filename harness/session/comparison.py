@@ -31,7 +31,7 @@ from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.collection import Selected
 from rnn_crosscheck.harness.session.opening import Opened
 from rnn_crosscheck.harness.session.progress import Screen
-from rnn_crosscheck.harness.session.timings import Timed, Timings, timed_backends
+from rnn_crosscheck.harness.session.timed import Timed, Timings, timed_backends
 from rnn_crosscheck.harness.timing.ratios import Ratio
 
 

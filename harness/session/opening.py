@@ -17,7 +17,7 @@ from rnn_crosscheck.harness.machine import machine
 from rnn_crosscheck.harness.protocol import DataSpec
 from rnn_crosscheck.harness.results import DatasetFacts, Manifest
 from rnn_crosscheck.harness.session.choices import Choices
-from rnn_crosscheck.harness.session.timings import timing_keys
+from rnn_crosscheck.harness.session.timed import timing_keys
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ outside of it.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProces
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
 from rnn_crosscheck.harness.timing.ratios import ratio
+from rnn_crosscheck.harness.timing.rounds import balanced_orders, cores_in_turn
 
 #: a round shorter than this is repeated inside, since the clock and the wake-up would weigh too much
 _ROUND_NS = 20_000_000
@@ -80,21 +80,6 @@ def sweep_points(protocol: Protocol, models: Sequence[str]) -> tuple[Point, ...]
             if length != protocol.data.length:
                 found.append(Point(model, operation, length=length))
     return tuple(found)
-
-
-def balanced_orders(n: int) -> tuple[tuple[int, ...], ...]:
-    """Orders of n workers in which each has every place, and every other before it, equally often.
-
-    What ran before leaves caches, clock rates and threads that still spin, so places alone are not enough: in A B C,
-    B C A, C A B it is nearly always A before B. (Williams, 1949: n orders for an even n, twice as many for an odd one.)
-    """
-    first = [0]
-    for step in range(1, n):
-        first.append((first[-1] + (step if step % 2 else -step)) % n)
-    orders = [tuple((place + shift) % n for place in first) for shift in range(n)]
-    if n % 2:
-        orders += [tuple(reversed(order)) for order in orders]
-    return tuple(orders)
 
 
 def can_be_timed(info: BackendInfo, operation: Operation) -> bool:
@@ -182,7 +167,7 @@ class Stopwatch:
 
     def _begin(self, start: int) -> None:
         """Start a fresh worker of every backend and setting that hasn't failed, and a second one of the baseline."""
-        cores = _cores_in_turn(start)
+        cores = cores_in_turn(start)
         lanes = [
             (info, setting, False) for info in self._asked.backends for setting in settings_of(self._protocol, info)
         ]
@@ -363,18 +348,6 @@ def _wrong_with(calls: Sequence[int], waited: int, share: float, name: str) -> s
             f"A round of {name} took {took}, but was waited for {over}; the clock has stood still, or the worker did."
         )
     return ""
-
-
-def _cores_in_turn(start: int) -> list[int]:
-    """List the cores to keep to, the first of them for the threads of a worker; another one first at each start.
-
-    Two workers on two cores would be told apart by whatever else runs on these. Empty where cores can't be chosen.
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))
-    first = start % len(cores)
-    return cores[first:] + cores[:first]
 
 
 def _failure(backend: str, setting: Setting, again: bool, model: str) -> str:

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE, OcclusionsRecord, Stage, TransplantsRecord
 from rnn_crosscheck.harness.session.collection import RecordedClock
 from rnn_crosscheck.harness.session.comparison import Comparison
-from rnn_crosscheck.harness.session.timings import Timed
+from rnn_crosscheck.harness.session.timed import Timed
 from rnn_crosscheck.harness.session.toolchain import PARAMETERS
 
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)

@@ -15,7 +15,8 @@ from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.plan import Asked
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
-from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, balanced_orders, merged, points, sweep_points
+from rnn_crosscheck.harness.timing.rounds import balanced_orders
+from rnn_crosscheck.harness.timing.stopwatch import Point, Stopwatch, merged, points, sweep_points
 
 SMALL = (
     "data.train_examples=300",

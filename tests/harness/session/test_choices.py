@@ -1,0 +1,70 @@
+"""Options to choices, and choices to what each test is asked of, without a session."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.execution.plan import plan_all
+from rnn_crosscheck.harness.session.choices import choose
+from rnn_crosscheck.harness.session.collection import KINDS
+from rnn_crosscheck.harness.session.suite import test_comparison as suite
+from rnn_crosscheck.plugin import OPTIONS, options
+
+FAKES = "tests.fakes:Steady,tests.fakes:Other"
+
+
+def test_what_is_not_given_is_the_protocol_s(tmp_path: Path) -> None:
+    choices = choose(options(backends=FAKES), where=tmp_path)
+    assert choices.protocol.name == "quick"
+    assert choices.models == ("rnn", "lstm")
+    assert choices.divisions == choices.protocol.divisions
+    assert (choices.device, choices.diagnose, choices.sweep) == ("cpu", False, False)
+    assert (choices.folder, choices.baseline, choices.gates) == (tmp_path / "comparison", None, ())
+    assert not choices.folder.exists()
+
+
+def test_what_is_given_is_taken_once_and_in_order(tmp_path: Path) -> None:
+    given = options(backends=FAKES, models="lstm, rnn,lstm", divisions="matched", seeds="3,4", diagnose="accuracy")
+    choices = choose(given, ["training.epochs=1"], tmp_path)
+    assert [info.name for info in choices.backends] == FAKES.split(",")
+    assert choices.models == ("lstm", "rnn")
+    assert choices.divisions == ("matched",)
+    assert choices.protocol.seeds.matched == choices.protocol.seeds.native == (3, 4)
+    assert choices.protocol.training.epochs == 1
+    assert choices.diagnose
+
+
+def test_a_gate_needs_a_baseline(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--crosscheck-fail-if accuracy-drop:1pt needs something to hold"):
+        choose(options(backends=FAKES, fail_if="accuracy-drop:1pt"), where=tmp_path)
+
+
+def test_options_of_a_prompt_are_those_of_a_session() -> None:
+    assert options().keys() == OPTIONS.keys()
+    assert options(fail_if="x")["fail-if"] == "x"
+
+
+def test_every_test_of_the_suite_has_a_kind_with_its_arguments() -> None:
+    functions = {name: found for name, found in vars(suite).items() if name.startswith("test_")}
+    assert list(functions) == list(KINDS)
+    for name, function in functions.items():
+        asked, _ = KINDS[name]
+        assert set(asked) == set(inspect.signature(function).parameters) - {"crosscheck", "request", "benchmark"}
+
+
+def test_names_are_unique_and_say_what_is_asked(tmp_path: Path) -> None:
+    choices = choose(options(backends=FAKES, models="rnn", seeds="1"), where=tmp_path)
+    plan = plan_all(choices.asked, diagnose=choices.diagnose)
+    named = {kind: [name for _, name, _ in params(choices, plan)] for kind, (_, params) in KINDS.items()}
+    assert named["test_training"] == [
+        f"{division}-{backend.replace(':', '.')}-rnn-seed0"
+        for division in choices.divisions
+        for backend in FAKES.split(",")
+    ]
+    assert named["test_transplant"] == named["test_words"] == ["tests.fakes.Steady", "tests.fakes.Other"]
+    for names in named.values():
+        assert len(set(names)) == len(names)

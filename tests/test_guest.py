@@ -184,7 +184,7 @@ def test_an_option_that_another_has_too_is_named(environments: Mapping[str, Inst
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("addopts", ["-n auto", "--dist load --tx 2*popen"])
+@pytest.mark.parametrize("addopts", ["-n auto", "--dist load --tx 2*popen", "--dist loadfile -n 2"])
 def test_a_session_that_xdist_spreads_is_refused(
     environments: Mapping[str, Installation], tmp_path: Path, addopts: str
 ) -> None:
@@ -193,9 +193,8 @@ def test_a_session_that_xdist_spreads_is_refused(
     assert done.returncode == 4, done.stdout + done.stderr
     assert "can't be spread by pytest-xdist; add -n0" in done.stdout + done.stderr
     assert not (tmp_path / "comparison").exists()
-    if addopts.startswith("-n"):
-        done = environments["wheel"].run("pytest", "--benchmark", "-n0", "--collect-only", *COMPARE, folder=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = environments["wheel"].run("pytest", "--benchmark", "-n0", "--collect-only", *COMPARE, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.long
@@ -223,3 +222,13 @@ def test_the_command_line_is_there_under_both_names(environments: Mapping[str, I
     done = environments["wheel"].run("rnn-crosscheck", "report", "nowhere", folder=tmp_path)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("There is no nowhere")
+
+
+def test_an_error_of_somebody_else_s_is_not_taken_for_ours(
+    environments: Mapping[str, Installation], tmp_path: Path
+) -> None:
+    write(tmp_path, {"conftest.py": "pytest_plugins = ['xdist.plugin']\n", "test_one.py": "def test(): pass\n"})
+    said = {name: found.run("pytest", folder=tmp_path) for name, found in environments.items()}
+    for done in said.values():
+        assert done.returncode == said["without"].returncode
+        assert "is an option of rnn-crosscheck" not in done.stdout + done.stderr

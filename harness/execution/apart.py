@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from rnn_crosscheck.harness.errors import CrosscheckError
+
+#: how long the process may take to end when it is told to
+_TIDY_SECONDS = 5.0
 
 _Given = ParamSpec("_Given")
 _Returned = TypeVar("_Returned")
@@ -47,6 +52,10 @@ class Apart:
                 f"The process that was to {what} ended before it was done (the system may have run out of memory); the "
                 "same command goes on from what is on disk."
             ) from None
+        except BaseException:
+            # An answer that would still come is not that of the next call.
+            self.close()
+            raise
         if went_well:
             return cast("_Returned", answer)
         raise answer
@@ -73,15 +82,28 @@ class Apart:
         self._process.stdin.flush()
 
     def close(self) -> None:
-        """End the process; the next call starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        """End the process, which may tidy up first; the next call starts another."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=_TIDY_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def main() -> None:
-    """Answer calls until there are no more, in the second process."""
+    """Answer calls until there are no more or we are interrupted, in the second process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where who started us ignores it
+    try:
+        _answer()
+    except KeyboardInterrupt:
+        pass
+
+
+def _answer() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     # What the functions print is no answer.
     os.dup2(2, 1)
@@ -96,9 +118,22 @@ def main() -> None:
         try:
             answer = True, function(*arguments, **named)
         except Exception as error:  # noqa: BLE001 - raised again by who asked
+            if not isinstance(error, CrosscheckError):  # which is a sentence for the user
+                error.add_note(f"In the process apart:\n{traceback.format_exc()}")
             answer = False, error
-        pickle.dump(answer, answers)
+        answers.write(_packed(answer))
         answers.flush()
+
+
+def _packed(answer: tuple[bool, Any]) -> bytes:
+    """Pickle an answer; one that can't be sent, or not be read, becomes an error that says what it was."""
+    try:
+        packed = pickle.dumps(answer)
+        pickle.loads(packed)
+    except Exception as error:  # noqa: BLE001 - whatever somebody's class raises
+        what = "".join(traceback.format_exception(answer[1])) if isinstance(answer[1], Exception) else repr(answer[1])
+        return pickle.dumps((False, RuntimeError(f"The answer can't be sent ({error}): {what}")))
+    return packed
 
 
 if __name__ == "__main__":

@@ -279,7 +279,11 @@ def _plan_effects(asked: Asked, model: str) -> PlannedCheck:
 def _check_key(mode: str, spec: RunSpec, info: BackendInfo, extra: Mapping[str, Any]) -> str:
     if not (key := run_key(spec, info)):
         return ""
-    content = {"mode": mode, "source": _source("parity/stages.py", "parity/reference.py"), **extra}
+    content = {
+        "mode": mode,
+        "source": source_of("worker/checks.py", "parity/stages.py", "parity/reference.py"),
+        **extra,
+    }
     return _digest(f"{key} {json.dumps(content, sort_keys=True)}")
 
 
@@ -352,7 +356,7 @@ def _plan_trained(
         "left_out": {run.run_id: reason for run in without},
         "keys": {run.run_id: run.key for run in (*taken, *without)},
     }
-    source = _source("worker/job.py", "worker/trained.py", "parity/occlusion.py")
+    source = source_of("worker/job.py", "worker/trained.py", "parity/occlusion.py")
     content = {"mode": mode, "versions": dict(info.versions), "source": source, **extra}
     return PlannedCheck(
         name=f"{_TRAINED[mode]}-{info.name.replace(':', '.')}",
@@ -372,7 +376,7 @@ def run_key(spec: RunSpec, info: BackendInfo) -> str:
     if not spec.dataset_fingerprint:
         return ""
     # A continuing twin's noise is measured against the reference.
-    noise = {"noise": _source("parity/reference.py")} if spec.twin == "continuing" else {}
+    noise = {"noise": source_of("parity/reference.py")} if spec.twin == "continuing" else {}
     return spec.key({**info.versions, "worker": WORKER_VERSION, **noise})
 
 
@@ -380,8 +384,8 @@ _HARNESS = Path(__file__).parents[1]
 
 
 @cache
-def _source(*names: str) -> str:
-    """Digest of modules of the harness."""
+def source_of(*names: str) -> str:
+    """Digest of files of the harness that a key depends on."""
     return digest_of(_HARNESS / name for name in names)
 
 

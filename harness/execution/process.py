@@ -49,7 +49,7 @@ class WorkerProcess:
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                # -P: the current folder may hold a package called `reports` or `harness` of its own.
+                # -P: the current folder may hold modules called like those that we import.
                 [sys.executable, "-P", "-m", "rnn_crosscheck.harness.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

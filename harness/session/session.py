@@ -29,11 +29,11 @@ def refuse_company(config: pytest.Config) -> None:
             "'-p no:benchmark', or: pip install pytest-benchmark."
         )
     option = config.getoption
-    spread = option("numprocesses", None) or option("tx", None) or option("dist", "no") != "no"
+    spread = option("numprocesses", None) or (option("dist", "no") != "no" and option("tx", None))
     if hasattr(config, "workerinput") or spread:
         raise UsageError(
-            "The comparison starts its own processes and can't be spread by pytest-xdist; add -n0 (and drop --dist "
-            "and --tx), and use --crosscheck-jobs to train runs side by side."
+            "The comparison starts its own processes and can't be spread by pytest-xdist; add -n0, and use "
+            "--crosscheck-jobs to train runs side by side."
         )
 
 
@@ -173,5 +173,5 @@ class ComparisonSession:
     def pytest_unconfigure(self) -> None:
         """Show the tables and where the report is, below all that pytest and other plugins have to say."""
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
+        if reporter is not None and not self._config.getoption("no_summary", False):
             tell(reporter, self._summary, self._note, gated=bool(self._choices.gates))

@@ -21,7 +21,7 @@ from statistics import fmean, median
 from typing import Any
 
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, settings_of, threads_of, worker_environment
-from rnn_crosscheck.harness.execution.plan import Asked, run_key
+from rnn_crosscheck.harness.execution.plan import Asked, run_key, source_of
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
@@ -406,7 +406,8 @@ def merged(
 
 def timing_key(spec: RunSpec, info: BackendInfo, baseline: str) -> str:
     """Key of a timing: the run that is timed, and the backend whose time it is held against."""
-    return hashlib.sha256(f"{run_key(spec, info)} against {baseline}".encode()).hexdigest()
+    measured = f"{run_key(spec, info)} against {baseline} by {source_of('worker/measure.py')}"
+    return hashlib.sha256(measured.encode()).hexdigest()
 
 
 def timing_spec(asked: Asked, info: BackendInfo, model: str, setting: Setting = "default") -> RunSpec:

@@ -124,8 +124,9 @@ def pytest_load_initial_conftests(
 
 def _refuse_rival(error: Exception) -> None:
     """Turn argparse's complaint about an option that two plugins have into a sentence."""
-    if found := re.search(r"--crosscheck[\w-]*|(?<=')crosscheck\w*", str(error)):
-        option = "--" + found[0].removeprefix("--").replace("_", "-")
+    wording = r"(?:option names \{|argument |option dest )'?(?:--)?(crosscheck[\w-]*)"
+    if found := re.match(wording, str(error)):
+        option = "--" + found[1].replace("_", "-")
         raise pytest.UsageError(
             f"{option} is an option of rnn-crosscheck, and another plugin or conftest.py of this project defines it "
             "too; rename theirs, or leave rnn-crosscheck out with '-p no:crosscheck'."
@@ -171,7 +172,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if _asked(config) and config.pluginmanager.hasplugin("benchmark"):
         from rnn_crosscheck.harness.session.toolchain import Toolchain
 
-        config.pluginmanager.register(Toolchain(config, config.stash[_ARGUMENTS]), "crosscheck-toolchain")
+        config.pluginmanager.register(
+            Toolchain(config, config.stash.get(_ARGUMENTS, config.invocation_params.args)), "crosscheck-toolchain"
+        )
     return None
 
 
@@ -180,7 +183,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hand over to the comparison, if it was asked for."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if not _asked(config):
+    if not _asked(config) or config.option.help:
         return
     from rnn_crosscheck.harness.errors import CrosscheckError
     from rnn_crosscheck.harness.execution.apart import Apart

@@ -52,15 +52,22 @@ def main() -> None:
         run(environment, "-m", "pip", "install", "--quiet", f"{wheel}[all]")
         compare(environment, FRAMEWORKS, folder / "with-all")
         rows.append(("everything", *versions(environment)))
-        environment = new_environment(pythons[0], folder / "oldest")
-        run(
-            *(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", environment),
-            *("--resolution", "lowest-direct", f"{wheel}[dev]"),
-        )
-        compare(environment, FRAMEWORKS, folder / "with-oldest")
-        run(environment, "-m", "pytest", "-q", "-m", "not slow", "-n", "2", "--dist", "loadfile", folder=ROOT)
+        environment = oldest(pythons[0], wheel, folder)
         rows.append(("everything, the oldest", *versions(environment)))
     print(tabulate(rows, headers=("installed", "Python", *SHOWN), tablefmt="github"))
+
+
+def oldest(python: str, wheel: Path, folder: Path) -> str:
+    """Run a comparison and the fast tests with the oldest versions that are allowed; returns the interpreter."""
+    environment = new_environment(python, folder / "oldest")
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", environment)
+    # From pyproject.toml: what a wheel needs isn't direct to uv, so that the newest would be taken.
+    needed = ("-r", str(ROOT / "pyproject.toml"), "--extra", "all", "--extra", "dev")
+    run(*install, "--resolution", "lowest-direct", *needed)
+    run(*install, "--no-deps", str(wheel))
+    compare(environment, FRAMEWORKS, folder / "with-oldest")
+    run(environment, "-m", "pytest", "-q", "-m", "not slow", "-n", "2", "--dist", "loadfile", folder=ROOT)
+    return environment
 
 
 def run(*command: str, folder: Path | None = None) -> None:

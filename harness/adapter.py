@@ -9,6 +9,7 @@ import importlib
 import sys
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
+from importlib.machinery import ModuleSpec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,15 +37,19 @@ class Late:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-class _Door:
-    """Finds nothing, and says so for some modules."""
+class _Without:
+    """A finder that finds all that another one does, but for some modules."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, finder: Any, names: Collection[str]) -> None:  # noqa: ANN401 - classes and objects of all kinds
+        self._finder = finder
         self._names = frozenset(names)
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in self._names:
-            raise ModuleNotFoundError(f"{name} is kept out of this process, where another framework runs.", name=name)
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._finder, name)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ANN401
+        # Not an error: who looks whether a module is there is to be told that it isn't, as PyTorch 2.4 does.
+        return None if name in self._names else self._finder.find_spec(name, path, target)
 
 
 def keep_out(names: Collection[str]) -> None:
@@ -52,7 +57,7 @@ def keep_out(names: Collection[str]) -> None:
 
     For a framework that imports others where it finds them.
     """
-    sys.meta_path.insert(0, _Door(names))
+    sys.meta_path[:] = [_Without(finder, names) for finder in sys.meta_path]
 
 
 class Update(NamedTuple):

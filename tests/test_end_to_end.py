@@ -171,7 +171,11 @@ def test_the_report_ranks_the_causes(comparison: tuple[Path, str]) -> None:
 
 def test_a_cause_that_is_switched_on_fails_its_stage_and_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "--benchmark", "-k", "parity", "--crosscheck-backends=keras-tensorflow"]
-    for key, value in {**TINY, "training.factors.duplicates": "apart"}.items():
+    for key, value in {
+        **TINY,
+        "training.factors.duplicates": "apart",
+        "timing.settings": '["default", "tuned"]',
+    }.items():
         command += ["--crosscheck-set", f"{key}={value}"]
     command += ["--crosscheck-models=lstm", "--crosscheck-divisions=matched"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("crosscheck", deadline=None)
+settings.load_profile("crosscheck")
 
 ROOT = Path(__file__).parents[1]
 

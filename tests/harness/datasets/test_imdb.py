@@ -150,7 +150,8 @@ class _HugeArray:
     """What a pickle says of an array of any size costs it nothing."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return np._core.multiarray._reconstruct, (np.ndarray, (10**12,), b"b")  # type: ignore[attr-defined]
+        core = getattr(np, "_core", None) or np.core  # NumPy 2 and 1
+        return core.multiarray._reconstruct, (np.ndarray, (10**12,), b"b")
 
 
 SHARED: list[int] = [1] * 1_000_000

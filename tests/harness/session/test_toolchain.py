@@ -322,7 +322,11 @@ def test_without_benchmarks_models_are_trained_and_nothing_is_stored(
         ),
         (["--benchmark-compare=some/other/place"], r"--benchmark-compare=some/other/place: there is no such file"),
         (["--benchmark-compare=foreign.json"], r"has no machine_info, so it isn't a run that pytest-benchmark has"),
-        (["--benchmark-json=nowhere/b.json"], r"--benchmark-json needs a file in a folder that is there"),
+        # Older ones of pytest-benchmark say it themselves.
+        (
+            ["--benchmark-json=nowhere/b.json"],
+            r"--benchmark-json(: can't open| needs a file in a folder that is there)",
+        ),
         (["--benchmark-save=x", "--benchmark-storage=a_file"], r"a_file can't be made a folder"),
         (["--benchmark-group-by=param:size"], r"can't group by 'param:size'.*backend, model, operation"),
         (["--benchmark-group-by=speed"], r"can't group by 'speed'.*group, name"),

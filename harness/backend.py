@@ -473,10 +473,8 @@ def versions(backend: type[Backend]) -> dict[str, str]:
 
 def digest_of(files: Iterable[Path]) -> str:
     """Digest of Python files, in their order; comments and layout don't count."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
-    return digest.hexdigest()[:16]
+    dumped = b"".join(ast.dump(ast.parse(file.read_bytes())).encode() for file in files)
+    return hashlib.sha256(dumped).hexdigest()[:16]
 
 
 #: modules of base classes that don't compute

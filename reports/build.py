@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
-from rnn_crosscheck.harness.folder import way_to, write_text
+from rnn_crosscheck.harness.folder import new_file, way_to, write_text
 from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports import figures, tables
 from rnn_crosscheck.reports.agreement import PAIRS_FILE, WHERE_FILE
@@ -117,12 +116,8 @@ def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Write a Parquet file whole or not at all."""
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with new_file(path) as scratch:
         frame.to_parquet(scratch, index=False)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def summary_tables(comparison: Comparison) -> list[tuple[str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rnn_crosscheck.harness.folder import new_file
 from rnn_crosscheck.reports.load import Predicted
 
 #: name of the file in a comparison's folder
@@ -26,15 +25,8 @@ def write_stored(path: Path, predicted: Predicted) -> None:
     Columns are written chunk by chunk, so that the file never lies in memory. Probabilities are float32 and have the
     digits that bring back exactly that number.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_pieces(predicted))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with new_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_pieces(predicted))
 
 
 def column_names(predicted: Predicted) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from rnn_crosscheck.harness.datasets import text
 from rnn_crosscheck.harness.datasets.dataset import Dataset, Split
 from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.folder import new_file
 from rnn_crosscheck.harness.protocol import DataSpec
 from rnn_crosscheck.harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
 
@@ -226,25 +225,16 @@ def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
             "truncated": pa.bool_(),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        with pq.ParquetWriter(name, schema) as writer:
-            # In parts: the texts of a large test split needn't fit into memory.
-            for start in range(0, len(block), _ROWS):
-                part = Block(block.split, block.rows[start : start + _ROWS])
-                columns = [
-                    part.example_ids,
-                    part.labels,
-                    part.texts,
-                    part.lengths.astype(np.int32),
-                    _oov(part, spec) / _kept(part, spec),
-                    part.lengths > spec.length,
-                ]
-                writer.write_table(pa.table(columns, schema=schema))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with new_file(path) as scratch, pq.ParquetWriter(scratch, schema) as writer:
+        # In parts: the texts of a large test split needn't fit into memory.
+        for start in range(0, len(block), _ROWS):
+            part = Block(block.split, block.rows[start : start + _ROWS])
+            columns = [
+                part.example_ids,
+                part.labels,
+                part.texts,
+                part.lengths.astype(np.int32),
+                _oov(part, spec) / _kept(part, spec),
+                part.lengths > spec.length,
+            ]
+            writer.write_table(pa.table(columns, schema=schema))

@@ -114,7 +114,11 @@ def main() -> None:
         environment = make(folder)
         environment.install(str(build(folder / "dist")))
         (folder / "user").mkdir()
-        for command in (("rnn-crosscheck", "list"), ("pytest", "--benchmark", *small("pytorch"))):
+        for command in (
+            ("rnn-crosscheck", "list"),
+            ("rnn-crosscheck", "new-backend", "my-framework"),
+            ("pytest", "--benchmark", *small("pytorch")),
+        ):
             done = environment.run(*command, folder=folder / "user")
             print(done.stdout + done.stderr)
             if done.returncode:

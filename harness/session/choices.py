@@ -111,13 +111,13 @@ def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Pat
     )
 
 
-def _listed(options: Mapping[str, str], name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in options[name].split(",") if part.strip()))
+def _listed(options: Mapping[str, str], name: str) -> list[str]:
+    return [part.strip() for part in options[name].split(",") if part.strip()]
 
 
 def _named(options: Mapping[str, str], option: str, known: Sequence[str]) -> tuple[str, ...]:
     """Read a list of names that must be known."""
-    chosen = _listed(options, option)
+    chosen = tuple(dict.fromkeys(_listed(options, option)))
     for name in chosen:
         if name not in known:
             raise unknown(option.removesuffix("s"), name, known)
@@ -147,7 +147,7 @@ def _protocol(options: Mapping[str, str], overrides: Sequence[str]) -> Protocol:
 
 def _backends(options: Mapping[str, str]) -> tuple[tuple[BackendInfo, ...], tuple[str, ...]]:
     """Find the backends that are named, or all that are compared by default; and why others are left out."""
-    if named := [part.strip() for part in options["backends"].split(",") if part.strip()]:
+    if named := _listed(options, "backends"):
         return look_up(named), ()
     found: list[BackendInfo] = []
     left_out = []

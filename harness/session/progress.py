@@ -130,27 +130,19 @@ class RichDisplay:
     """
 
     def __init__(self, write: Callable[[str], None], width: int, runs: Mapping[str, Planned]) -> None:
+        from rich import progress, table
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import (
-            Progress as Bars,
-        )
-        from rich.table import Column
 
         self._runs = runs
         self._since: dict[str, float] = {}
         self._tasks: dict[str, Any] = {}
         self._columns = (
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
+            progress.TextColumn("{task.description}", table_column=table.Column(no_wrap=True)),
+            progress.BarColumn(bar_width=16),
+            progress.TextColumn("{task.fields[detail]}"),
+            progress.TimeRemainingColumn(),
         )
-        self._bars = Bars(
+        self._bars = progress.Progress(
             *self._columns,
             console=Console(file=_File(write), force_terminal=True, width=width),  # type: ignore[arg-type]
             transient=True,

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.reports import disagreement, divergence
-from rnn_crosscheck.reports.accuracy import run_table
-from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.analysis import disagreement, divergence
+from rnn_crosscheck.reports.analysis.accuracy import run_table
+from rnn_crosscheck.reports.read.comparison import Comparison, load
 
 
 def _range(values: pd.Series) -> str:

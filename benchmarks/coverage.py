@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rnn_crosscheck.reports.excess import excess, within
+from rnn_crosscheck.reports.analysis.excess import excess, within
 
 EXAMPLES, SPREAD, APART = 1000, 1.5, 0.7
 

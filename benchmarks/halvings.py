@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_crosscheck.reports.excess import FEWEST_SEEDS, excess
-from rnn_crosscheck.reports.frames import grouped
-from rnn_crosscheck.reports.load import THRESHOLD, load
+from rnn_crosscheck.reports.analysis.excess import FEWEST_SEEDS, excess
+from rnn_crosscheck.reports.analysis.frames import grouped
+from rnn_crosscheck.reports.read.comparison import THRESHOLD, load
 
 
 def main() -> None:

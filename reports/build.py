@@ -12,20 +12,20 @@ import pandas as pd
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
 from rnn_crosscheck.harness.folder import new_file, way_to, write_text
 from rnn_crosscheck.harness.results import FORMAT
-from rnn_crosscheck.reports import figures, tables
-from rnn_crosscheck.reports.agreement import PAIRS_FILE, WHERE_FILE
-from rnn_crosscheck.reports.answer import answer
-from rnn_crosscheck.reports.changes import Changes, changes
-from rnn_crosscheck.reports.document import render
-from rnn_crosscheck.reports.examples import every_example
-from rnn_crosscheck.reports.export import STORED, write_stored
-from rnn_crosscheck.reports.findings import Findings, find
-from rnn_crosscheck.reports.frames import record, records
-from rnn_crosscheck.reports.load import Comparison, load
-from rnn_crosscheck.reports.reading import EXAMPLES_FILE
-from rnn_crosscheck.reports.since import as_rows
-from rnn_crosscheck.reports.since import terminal as changed
-from rnn_crosscheck.reports.speed import terminal_table
+from rnn_crosscheck.reports.analysis.changes import Changes, changes
+from rnn_crosscheck.reports.analysis.examples import every_example
+from rnn_crosscheck.reports.analysis.findings import Findings, find
+from rnn_crosscheck.reports.analysis.frames import record, records
+from rnn_crosscheck.reports.pages import figures, tables
+from rnn_crosscheck.reports.pages.agreement import PAIRS_FILE, WHERE_FILE
+from rnn_crosscheck.reports.pages.answer import answer
+from rnn_crosscheck.reports.pages.document import render
+from rnn_crosscheck.reports.pages.examples import EXAMPLES_FILE
+from rnn_crosscheck.reports.pages.export import STORED, write_stored
+from rnn_crosscheck.reports.pages.since import as_rows
+from rnn_crosscheck.reports.pages.since import terminal as changed
+from rnn_crosscheck.reports.pages.speed import terminal_table
+from rnn_crosscheck.reports.read.comparison import Comparison, load
 
 #: every figure that `draw` can draw
 FIGURES = ("accuracy", "lengths", "learning", "ratios", "drift", "sweep", "reliability", "ladder", "divergence")

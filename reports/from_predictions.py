@@ -12,13 +12,14 @@ import pandas as pd
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import refuse_foreign, says_of_itself, write_text
 from rnn_crosscheck.harness.results import FORMAT
-from rnn_crosscheck.reports import accuracy, disagreement, tables
-from rnn_crosscheck.reports.agreement import FOLD_PAIRS, MOST_PAIRS
-from rnn_crosscheck.reports.findings import Examples
-from rnn_crosscheck.reports.frames import each, record, records
-from rnn_crosscheck.reports.markdown import code, count, document, escape, folded, listing, note, p_value, percent
-from rnn_crosscheck.reports.predictions import Predictions, read_predictions
-from rnn_crosscheck.reports.reading import pair_in_words, whole_examples
+from rnn_crosscheck.reports.analysis import accuracy, disagreement
+from rnn_crosscheck.reports.analysis.findings import Examples
+from rnn_crosscheck.reports.analysis.frames import each, record, records
+from rnn_crosscheck.reports.pages import tables
+from rnn_crosscheck.reports.pages.agreement import FOLD_PAIRS, MOST_PAIRS
+from rnn_crosscheck.reports.pages.examples import pair_in_words, whole_examples
+from rnn_crosscheck.reports.pages.markdown import code, count, document, escape, folded, listing, note, p_value, percent
+from rnn_crosscheck.reports.read.predictions import Predictions, read_predictions
 
 #: pairs whose examples are listed, and models and pairs that the answer spells out
 _LISTED, _SPELLED_OUT, _SPELLED_PAIRS = 4, 4, 3

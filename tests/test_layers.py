@@ -39,9 +39,13 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
         ("harness/parity/stages.py", "from rnn_crosscheck.harness import conformance", "rooms of the harness"),
         ("harness/execution/local.py", "from rnn_crosscheck.harness.session import session", "rooms of the harness"),
         ("harness/results.py", "from rnn_crosscheck.reports import load", "harness knows no backend and no report"),
-        ("reports/load.py", "import torch", "harness and reports import no framework"),
+        ("reports/read/comparison.py", "import torch", "harness and reports import no framework"),
         ("backends/pytorch.py", "from rnn_crosscheck.harness import results", "backends know the contract"),
-        ("reports/load.py", "from rnn_crosscheck.harness import backend", "reports read results and the protocol"),
+        (
+            "reports/read/comparison.py",
+            "from rnn_crosscheck.harness import backend",
+            "reports read results and the protocol",
+        ),
     ],
 )
 def test_a_planted_import_breaks_its_contract(copy: Path, file: str, planted: str, contract: str) -> None:

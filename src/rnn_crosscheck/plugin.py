@@ -220,8 +220,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
     from rnn_crosscheck.harness.session.summary import Summary
+    from rnn_crosscheck.reports.analysis.gates import judge
     from rnn_crosscheck.reports.build import build
-    from rnn_crosscheck.reports.gates import judge
 
     built = build(folder)
     if built.since is None:
@@ -237,13 +237,13 @@ def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
 
 def read_baseline(folder: Path) -> None:
     """Read an earlier comparison as the report will, so that what is wrong with it is said before hours of training."""
-    from rnn_crosscheck.reports.load import load
+    from rnn_crosscheck.reports.read.comparison import load
 
     load(folder)
 
 
 def choose_examples(folder: Path) -> Mapping[str, Sequence[str]]:
     """Choose the examples whose words are left out: those that the report shows, by run."""
-    from rnn_crosscheck.reports.examples import to_read
+    from rnn_crosscheck.reports.analysis.examples import to_read
 
     return to_read(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_crosscheck.reports.load import Comparison, load
+from rnn_crosscheck.reports.read.comparison import Comparison, load
 from tests.reports.folders import write_comparison
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,7 +11,7 @@ import pytest
 from rnn_crosscheck.__main__ import main
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.reports.build import build, summary_tables
-from rnn_crosscheck.reports.load import load
+from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import write_comparison, write_stages
 
 

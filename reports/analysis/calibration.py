@@ -1,0 +1,67 @@
+"""How good the probabilities are, beside the predictions made from them: ranking, calibration, losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from rnn_crosscheck.reports.analysis.frames import grouped
+from rnn_crosscheck.reports.analysis.statistics import brier, ece, log_loss, reliability, roc_auc
+from rnn_crosscheck.reports.read.comparison import Predicted
+
+#: figures of a run, each a column of `quality`
+MEASURES = ("auc", "log_loss", "brier", "ece")
+
+
+def quality(predicted: Predicted) -> pd.DataFrame:
+    """Give one row a division x model x backend: means over seeds.
+
+    Columns: division, model, backend, seeds, auc (area under the ROC curve), log_loss, brier, ece (expected
+    calibration error).
+    """
+    values, labels = predicted.probabilities.to_numpy(), predicted.test["label"].to_numpy()
+    figures = pd.DataFrame(
+        {
+            "auc": roc_auc(values, labels),
+            "log_loss": log_loss(values, labels),
+            "brier": brier(values, labels),
+            "ece": ece(values, labels),
+        },
+        index=predicted.probabilities.columns,
+    )
+    rows = [
+        (*keys, len(group), *figures.loc[group.index].mean())
+        for keys, group in grouped(predicted.ok, "division", "model", "backend")
+    ]
+    return pd.DataFrame(rows, columns=["division", "model", "backend", "seeds", *MEASURES])
+
+
+def curves(predicted: Predicted) -> pd.DataFrame:
+    """Give one row a bin of a division x model x backend, the predictions of all its seeds together.
+
+    Columns: division, model, backend, low_edge, high_edge, examples, probability (mean), share (of positive labels),
+    low, high (Wilson). Seeds see the same examples, so the interval is that of one seed's number of examples.
+    """
+    labels = predicted.test["label"].to_numpy()
+    rows = []
+    for keys, group in grouped(predicted.ok, "division", "model", "backend"):
+        values = predicted.probabilities[list(group.index)].to_numpy()
+        found = reliability(values.ravel(), np.repeat(labels, values.shape[1]))
+        reach = np.sqrt(values.shape[1])
+        low, high = (np.clip(found.share + reach * (edge - found.share), 0, 1) for edge in (found.low, found.high))
+        rows += [
+            (*keys, *one)
+            for one in zip(
+                found.edges[:-1],
+                found.edges[1:],
+                found.examples,
+                found.probability,
+                found.share,
+                low,
+                high,
+                strict=True,
+            )
+        ]
+    columns = ["division", "model", "backend", "low_edge", "high_edge", "examples", "probability", "share", "low",
+               "high"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)

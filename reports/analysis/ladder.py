@@ -1,0 +1,283 @@
+"""The noise ladder: how much two runs disagree by what they still share, from everything to only the backend.
+
+========= ==================== ============================= ==========================
+rung      name                 the two runs share            what is left to differ
+========= ==================== ============================= ==========================
+0         transplanted         trained weights               inference arithmetic
+1         twin                 everything but rounding       chaos of the training
+2         matched              weights, batches, arithmetic  rounding, amplified
+3         native pair          the seed number only          the frameworks' defaults
+4         reseeded             backend and model             the seed
+5         architecture         backend                       the model
+========= ==================== ============================= ==========================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rnn_crosscheck.reports.analysis.excess import Estimate, between, excess, paired, within
+from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.analysis.statistics import cochrans_q, fleiss_kappa
+from rnn_crosscheck.reports.read.comparison import THRESHOLD, Comparison, Predicted
+
+#: names of the rungs, by their number
+RUNGS = ("transplanted", "twin", "matched", "native pair", "reseeded", "architecture")
+
+_GROUP = ["rung", "division", "model_a", "model_b", "backend_a", "backend_b"]
+
+_PLACES = {
+    ("backends", "matched"): RUNGS.index("matched"),
+    ("backends", "native"): RUNGS.index("native pair"),
+    ("seeds", "matched"): RUNGS.index("reseeded"),
+    ("seeds", "native"): RUNGS.index("reseeded"),
+    ("models", "matched"): RUNGS.index("architecture"),
+    ("models", "native"): RUNGS.index("architecture"),
+}
+
+#: Fewest seeds a side for an excess: each side has to be held against itself.
+FEWEST = 2
+
+
+class Sides(NamedTuple):
+    """Two groups of runs that differ in the backend alone: columns of the probabilities, and seeds, of each."""
+
+    division: str
+    model: str
+    backend_a: str
+    backend_b: str
+    columns_a: list[int]
+    columns_b: list[int]
+    shared: bool
+
+
+def dots(comparison: Comparison, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Give one row a pair of runs on a rung.
+
+    Columns: rung, division, model_a, model_b, backend_a, backend_b, run_a, run_b, disagreement (share of the
+    examples). Transplants have the source in A and the backend that predicted in B.
+    """
+    rows = [*_transplants(comparison), *_twins(comparison)]
+    columns = [*_GROUP, "run_a", "run_b", "disagreement"]
+    first = pd.DataFrame(rows, columns=columns)
+    rest = pairs.assign(
+        rung=[_PLACES[kind, division] for kind, division in zip(pairs["kind"], pairs["division"], strict=True)]
+    )
+    found = pd.concat([first, rest[columns]], ignore_index=True) if len(first) else rest[columns]
+    return found.astype({"rung": int}).sort_values("rung", kind="stable").reset_index(drop=True)
+
+
+def rungs(comparison: Predicted, dots: pd.DataFrame) -> pd.DataFrame:
+    """Give one row a group of pairs on a rung, the mean of its dots with an interval over runs and examples.
+
+    Columns: rung, name, division, model_a, model_b, backend_a, backend_b, pairs, disagreement, least, most, low,
+    high. Transplants and twins come of one run each, so they have no interval: NaN.
+    """
+    positive = comparison.probabilities.to_numpy() >= THRESHOLD
+    place = {str(run_id): number for number, run_id in enumerate(comparison.probabilities.columns)}
+    rows = []
+    for keys, group in grouped(dots, *_GROUP):
+        found = dict(zip(_GROUP, keys, strict=True))
+        estimate = Estimate(float(group["disagreement"].mean()), np.nan, np.nan)
+        if found["rung"] >= RUNGS.index("matched"):
+            a, b = ([place[name] for name in group[f"run_{side}"]] for side in ("a", "b"))
+            if found["rung"] == RUNGS.index("reseeded"):
+                parts = within(positive[:, list(dict.fromkeys([*a, *b]))])
+            else:
+                parts = paired(positive[:, a], positive[:, b])
+            estimate = parts.estimate((0.0, 1.0))
+        rows.append(
+            {
+                **found,
+                "name": RUNGS[found["rung"]],
+                "pairs": len(group),
+                "disagreement": estimate.value,
+                "least": group["disagreement"].min(),
+                "most": group["disagreement"].max(),
+                "low": estimate.low,
+                "high": estimate.high,
+            }
+        )
+    columns = [_GROUP[0], "name", *_GROUP[1:], "pairs", "disagreement", "least", "most", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sides(predicted: Predicted) -> list[Sides]:
+    """List the pairs of backends, for each division and model that both have runs of.
+
+    Matched runs start from their seed, so equal seeds are pairs there; seeds that only one side has are left out.
+    """
+    runs = predicted.ok
+    place = predicted.probabilities.columns.get_indexer
+    found = []
+    for (division, model), group in grouped(runs, "division", "model"):
+        by_backend = {str(backend): rows for backend, rows in grouped(group, "backend")}
+        for a, b in combinations(by_backend, 2):
+            of_a, of_b = by_backend[a], by_backend[b]
+            if division == "matched":
+                common = sorted(set(of_a["seed"]) & set(of_b["seed"]))
+                of_a, of_b = (
+                    rows[rows["seed"].isin(common)].sort_values("seed", kind="stable") for rows in (of_a, of_b)
+                )
+            found.append(
+                Sides(
+                    division, model, a, b, place(of_a.index).tolist(), place(of_b.index).tolist(), division == "matched"
+                )
+            )
+    return found
+
+
+def excesses(comparison: Comparison, dots: pd.DataFrame) -> pd.DataFrame:
+    """Give one row a pair of backends, division and model: where its disagreement comes from.
+
+    Columns: division, model, backend_a, backend_b, seeds_a, seeds_b, between (mean disagreement of A's runs with B's;
+    in the matched division of those with different seeds), same_seed (of those with equal seeds there; NaN for
+    native runs, where an equal number means nothing), own_a, own_b (what the seeds of each disagree on), floor (mean
+    of the two), excess with low and high, twins_a, twins_b (what rounding alone changes in a matched run of each: mean
+    over continuing twins; NaN for native runs, which have none).
+    """
+    positive = comparison.probabilities.to_numpy() >= THRESHOLD
+    twins = dots[dots["rung"] == RUNGS.index("twin")]
+    rows = []
+    for side in sides(comparison):
+        a, b = positive[:, side.columns_a], positive[:, side.columns_b]
+        if min(a.shape[1], b.shape[1]) < FEWEST:
+            continue
+        estimate = excess(a, b, seeds_shared=side.shared).estimate()
+        apart = between(a, b, seeds_shared=side.shared)
+        chaos = {
+            name: twins.loc[
+                (twins["model_a"] == side.model) & (twins["backend_a"] == name) & (twins["division"] == side.division),
+                "disagreement",
+            ].mean()
+            for name in (side.backend_a, side.backend_b)
+        }
+        rows.append(
+            {
+                "division": side.division,
+                "model": side.model,
+                "backend_a": side.backend_a,
+                "backend_b": side.backend_b,
+                "seeds_a": a.shape[1],
+                "seeds_b": b.shape[1],
+                "between": apart,
+                "same_seed": float((a != b).mean()) if side.shared else np.nan,
+                "own_a": float(within(a).values.mean()),
+                "own_b": float(within(b).values.mean()),
+                "floor": apart - estimate.value,
+                "excess": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "twins_a": chaos[side.backend_a],
+                "twins_b": chaos[side.backend_b],
+            }
+        )
+    columns = ["division", "model", "backend_a", "backend_b", "seeds_a", "seeds_b", "between", "same_seed", "own_a",
+               "own_b", "floor", "excess", "low", "high", "twins_a", "twins_b"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def transplants(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a transplant: trained weights of one backend, predicted with by another (or by itself).
+
+    Columns: model, division, seed, source (backend), target, run_id (of the source), examples, max_difference,
+    mean_difference (in probability), changed (predictions).
+    """
+    rows = [
+        {
+            "model": one.model,
+            "division": one.division,
+            "seed": one.seed,
+            "source": one.backend,
+            "target": record.backend,
+            "run_id": one.source,
+            "examples": one.examples,
+            "max_difference": one.max_difference,
+            "mean_difference": one.mean_difference,
+            "changed": one.changed,
+        }
+        for record in comparison.transplants
+        for one in record.transplants
+    ]
+    columns = ["model", "division", "seed", "source", "target", "run_id", "examples", "max_difference",
+               "mean_difference", "changed"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def together(predicted: Predicted) -> pd.DataFrame:
+    """Give one row a set of runs that are looked at all at once: seeds of one recipe, and all of a division and model.
+
+    Columns: division, model, backends (a tuple), runs, agreed (share of examples on which all say one thing),
+    fleiss (kappa), q, p (Cochran's Q on right and wrong), oracle (share that at least one gets right).
+    """
+    runs = predicted.ok
+    place = predicted.probabilities.columns.get_indexer
+    positive, right = predicted.probabilities.to_numpy() >= THRESHOLD, predicted.right()
+    rows = []
+    for (division, model), group in grouped(runs, "division", "model"):
+        sets = [mine for _, mine in grouped(group, "backend")]
+        if len(sets) > 1:
+            sets.append(group)
+        for chosen in sets:
+            if len(chosen) < 3:
+                continue  # two runs are a pair, and have a table of their own
+            columns = place(chosen.index)
+            said = positive[:, columns]
+            q, p = cochrans_q(right[:, columns])
+            rows.append(
+                {
+                    "division": division,
+                    "model": model,
+                    "backends": tuple(dict.fromkeys(chosen["backend"])),
+                    "runs": len(chosen),
+                    "agreed": float((said.all(axis=1) | ~said.any(axis=1)).mean()),
+                    "fleiss": fleiss_kappa(said),
+                    "q": q,
+                    "p": p,
+                    "oracle": float(right[:, columns].any(axis=1).mean()),
+                }
+            )
+    return pd.DataFrame(rows, columns=["division", "model", "backends", "runs", "agreed", "fleiss", "q", "p", "oracle"])
+
+
+def _transplants(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    for one in each(transplants(comparison)):
+        if one.source != one.target:
+            yield {
+                "rung": 0,
+                "division": one.division,
+                "model_a": one.model,
+                "model_b": one.model,
+                "backend_a": one.source,
+                "backend_b": one.target,
+                "run_a": one.run_id,
+                "run_b": f"{one.run_id} in {one.target}",
+                "disagreement": one.changed / one.examples if one.examples else np.nan,
+            }
+
+
+def _twins(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Hold continuing twins against their own runs; initial ones show how little is enough, and are no band."""
+    for run_id, result in comparison.variants.results.items():
+        spec = result.spec
+        own = spec.model_copy(update={"twin": "", "twin_number": 0}).run_id
+        if spec.twin != "continuing" or spec.variant or own not in comparison.probabilities:
+            continue
+        said: NDArray[np.bool_] = comparison.variants.probabilities[run_id].to_numpy() >= THRESHOLD
+        yield {
+            "rung": 1,
+            "division": spec.division,
+            "model_a": spec.model.name,
+            "model_b": spec.model.name,
+            "backend_a": spec.backend,
+            "backend_b": spec.backend,
+            "run_a": own,
+            "run_b": run_id,
+            "disagreement": float((said != (comparison.probabilities[own].to_numpy() >= THRESHOLD)).mean()),
+        }

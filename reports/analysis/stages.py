@@ -1,0 +1,354 @@
+"""Where a backend leaves the reference, stage by stage, and which known difference matters how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnn_crosscheck.harness.protocol import DIVISIONS, TrainingSpec
+from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
+from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.analysis.statistics import mean_interval
+from rnn_crosscheck.reports.pages.markdown import scientific
+from rnn_crosscheck.reports.read.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A known difference between frameworks, in a reader's words.
+
+    Attributes
+    ----------
+    title
+        What it is called.
+    field
+        Its field in `harness.protocol.Factors`.
+    words
+        What each value of that field means.
+    """
+
+    title: str
+    field: str
+    words: Mapping[str, str]
+
+
+#: by the name that effects and switched runs have
+FACTORS: Mapping[str, Factor] = {
+    "embedding_weights": Factor(
+        "embedding initialiser",
+        "embedding_weights",
+        {"keras": "embedding uniform in ±0.05", "pytorch": "embedding standard normal"},
+    ),
+    "recurrent_weights": Factor(
+        "recurrent initialisers",
+        "recurrent_weights",
+        {"keras": "kernels Glorot uniform and orthogonal", "pytorch": "kernels uniform in ±1/√units"},
+    ),
+    "recurrent_bias": Factor(
+        "recurrent bias initialiser",
+        "recurrent_bias",
+        {
+            "keras": "recurrent bias 0, an LSTM's forget gate 1",
+            "pytorch": "recurrent bias a sum of two uniforms in ±1/√units",
+        },
+    ),
+    "dense_weights": Factor(
+        "dense initialiser",
+        "dense_weights",
+        {"keras": "dense Glorot uniform, bias 0", "pytorch": "dense and bias uniform in ±1/√units"},
+    ),
+    "order": Factor(
+        "order of examples",
+        "order",
+        {"shared": "examples in one shared order", "another": "examples in an order of its own"},
+    ),
+    "epsilon": Factor(
+        "Adam's epsilon and its place",
+        "epsilon_place",
+        {"before": "epsilon before the bias correction", "after": "epsilon after the bias correction"},
+    ),
+    "duplicates": Factor(
+        "duplicate tokens in embedding gradients",
+        "duplicates",
+        {
+            "summed": "gradients of a repeated token squared once summed",
+            "apart": "gradients of a repeated token squared before they are summed",
+        },
+    ),
+    "biases": Factor("second bias", "biases", {"one": "one recurrent bias", "two": "two recurrent biases"}),
+    "loss_form": Factor(
+        "loss form",
+        "loss_form",
+        {"logits": "loss of logits", "probabilities": "loss of clipped probabilities"},
+    ),
+    "pad_row": Factor(
+        "pad row",
+        "pad_row",
+        {"trained": "padding's embedding is trained", "frozen": "padding's embedding stays 0"},
+    ),
+}
+_BY_KEY = {f"factors.{factor.field}": factor for factor in FACTORS.values()}
+
+#: as the stages of `harness.results`
+STAGE_WORDS: Mapping[str, str] = {
+    "encoding": "encoding",
+    "weights": "initial weights",
+    "forward": "forward pass",
+    "loss": "loss",
+    "gradients": "gradients",
+    "update": "first update",
+    "steps_5": "weights after 5 updates",
+    "steps_20": "weights after 20 updates",
+}
+
+_PLACE = ["model", "backend", "division"]
+_CAUSES = ["model", "a", "b", "rank", "factor", "title", "native_in", "native", "matched", "steps", "mean", "max",
+           "difference", "low", "high", "seeds"]  # fmt: skip
+
+
+def stages(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a parameter at a stage of a backend, model and division, in the order of the computation.
+
+    Columns: model, backend, division, stage, parameter, max_error, l2_error, measure, tolerance, error (the one that
+    the tolerance is for), ratio (error over tolerance; infinite for an error where none is allowed), ok, note.
+    """
+    rows = [
+        {
+            **{name: getattr(record, name) for name in _PLACE},
+            **stage.model_dump(),
+            "error": stage.error,
+            "ratio": _ratio(stage),
+        }
+        for record in _in_order(comparison)
+        for stage in sorted(record.stages, key=lambda stage: STAGES.index(stage.stage))
+    ]
+    columns = [*_PLACE, "stage", "parameter", "max_error", "l2_error", "measure", "tolerance", "error", "ratio", "ok",
+               "note"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype({"ok": bool})
+
+
+def _in_order(comparison: Comparison) -> list[ParityRecord]:
+    """Give matched records before native ones, in the order of the protocol's models and of the backends.
+
+    Those of tuned settings are no part of it: `reports.timing.tuned` has them.
+    """
+    models = [model.name for model in comparison.manifest.protocol.models]
+    orders = (DIVISIONS[::-1], models, comparison.manifest.backends)
+
+    def place(record: ParityRecord) -> list[int]:
+        names = (record.division, record.model, record.backend)
+        return [
+            list(order).index(name) if name in order else len(order) for order, name in zip(orders, names, strict=True)
+        ]
+
+    return sorted((record for record in comparison.stages if record.setting == "default"), key=place)
+
+
+def _ratio(stage: StageRecord) -> float:
+    error = stage.error
+    if stage.tolerance == 0:
+        return 0.0 if error == 0 else np.inf
+    return error / stage.tolerance
+
+
+def worst(stages: pd.DataFrame) -> pd.DataFrame:
+    """Choose of each stage of a backend, model and division the parameter with the largest error over tolerance.
+
+    One that is out of tolerance goes before all that aren't.
+    """
+    ranked = stages.sort_values(["ok", "ratio"], ascending=[True, False], kind="stable")
+    return ranked.groupby([*_PLACE, "stage"], sort=False).head(1).sort_index()
+
+
+def records(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a recorded backend, model and division.
+
+    Columns: model, backend, division; compared, flipped, largest (relu units on one side of the kink in the backend
+    and on the other in the reference); stage, parameter, error, tolerance (the first that is out of tolerance);
+    values, explained, unexplained, declared (switches with which the reference does the same, as text; largest error
+    over tolerance with and without them; whether the backend declares them); seconds, peak_memory_bytes.
+    """
+    rows = []
+    for record in _in_order(comparison):
+        failed, kinks, explanation = record.first_failed, record.kinks, record.explanation
+        rows.append(
+            {
+                **{name: getattr(record, name) for name in _PLACE},
+                "compared": kinks.compared if kinks else np.nan,
+                "flipped": kinks.flipped if kinks else np.nan,
+                "largest": kinks.largest if kinks else np.nan,
+                "stage": failed.stage if failed else "",
+                "parameter": failed.parameter if failed else "",
+                "error": failed.error if failed else np.nan,
+                "tolerance": failed.tolerance if failed else np.nan,
+                "values": in_words(explanation.values) if explanation else "",
+                "explained": explanation.error if explanation else np.nan,
+                "unexplained": explanation.without if explanation else np.nan,
+                "declared": bool(explanation and explanation.declared),
+                "seconds": record.seconds,
+                "peak_memory_bytes": record.peak_memory_bytes,
+            }
+        )
+    columns = [*_PLACE, "compared", "flipped", "largest", "stage", "parameter", "error", "tolerance", "values",
+               "explained", "unexplained", "declared", "seconds", "peak_memory_bytes"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype({"declared": bool})
+
+
+def in_words(values: Mapping[str, str]) -> str:
+    """Say values of the training spec, by dotted key, as a reader would."""
+    return ", ".join(_value_in_words(key, value) for key, value in values.items())
+
+
+def _value_in_words(key: str, value: str) -> str:
+    factor = _BY_KEY.get(key)
+    return factor.words.get(value, value) if factor else f"{key} {_number_in_words(value)}"
+
+
+def _number_in_words(value: str) -> str:
+    try:
+        return scientific(float(value))
+    except ValueError:
+        return value
+
+
+def effects(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a factor and model: what it does to the reference when it alone is switched.
+
+    Columns: model, factor, title, values (the switch, in words), native_in (backends), steps (the last recorded), mean,
+    max (difference in probability over the probes after them), probes.
+    """
+    rows = [
+        {
+            "model": record.model,
+            "factor": effect.factor,
+            "title": title_of(effect.factor),
+            "values": in_words(effect.values),
+            "native_in": effect.native_in,
+            "steps": effect.steps[-1],
+            "mean": effect.mean_difference[-1],
+            "max": effect.max_difference[-1],
+            "probes": record.probes,
+        }
+        for record in comparison.effects
+        for effect in record.effects
+        if effect.steps
+    ]
+    columns = ["model", "factor", "title", "values", "native_in", "steps", "mean", "max", "probes"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def title_of(factor: str) -> str:
+    """Name a factor as a reader would."""
+    return FACTORS[factor].title if factor in FACTORS else factor
+
+
+def switched(comparison: Comparison) -> pd.DataFrame:
+    """Give one row a run with a factor switched whose base, the matched run of that seed, went well too.
+
+    Columns: model, backend, factor, seed, difference (accuracy with the factor switched minus accuracy without).
+    """
+    base = {
+        (run["backend"], run["model"], run["seed"]): comparison.results[str(run_id)]
+        for run_id, run in comparison.ok.iterrows()
+        if run["division"] == "matched"
+    }
+    rows = []
+    for result in comparison.variants.results.values():
+        spec = result.spec
+        own = base.get((spec.backend, spec.model.name, spec.seed))
+        counts = spec.variant in FACTORS and not spec.twin and spec.division == "matched"
+        if counts and own is not None and own.scores and result.scores:
+            gain = result.scores.accuracy - own.scores.accuracy
+            rows.append((spec.model.name, spec.backend, spec.variant, spec.seed, gain))
+    return pd.DataFrame(rows, columns=["model", "backend", "factor", "seed", "difference"])
+
+
+def accuracy_effects(switched: pd.DataFrame) -> pd.DataFrame:
+    """Give the effect of each factor on the test accuracy of each backend, over seeds.
+
+    A seed's two runs start equal, so they are pairs; the interval is Student's, over seeds.
+
+    Columns: model, backend, factor, title, seeds, difference, low, high.
+    """
+    rows = []
+    for (model, backend, factor), group in grouped(switched, "model", "backend", "factor"):
+        gain = group["difference"]
+        rows.append((model, backend, factor, title_of(factor), len(gain), gain.mean(), *mean_interval(gain, (-1, 1))))
+    columns = ["model", "backend", "factor", "title", "seeds", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame) -> pd.DataFrame:
+    """Rank, for each pair of backends and each model, the factors that are native in exactly one of the two.
+
+    Pairs are of backends that have native runs and declare what those do.
+
+    Those whose effect on accuracy was measured come first, by its size; the others follow by the mean difference in
+    probability that they alone bring to the reference's trajectory. Accuracy is that of the pair: the mean over the
+    two backends of each seed, and then over seeds.
+
+    Columns: model, a, b, rank, factor, title, native_in (the one backend), native, matched (what is so there, and what
+    in matched models), steps, mean, max (see `effects`), difference, low, high, seeds (accuracy; NaN and 0 where it
+    wasn't measured).
+    """
+    training = comparison.manifest.protocol.training
+    rows: list[dict[str, Any]] = []
+    native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
+    declared = {backend for record in comparison.effects for backend in record.declared}
+    for a, b in combinations([name for name in comparison.manifest.backends if name in native & declared], 2):
+        for _, mine in grouped(effects, "model"):
+            found = [_cause(row, a, b, switched, training) for row in _native_in_one(mine, a, b)]
+            found.sort(key=lambda row: (row["seeds"] == 0, -abs(row["difference"]) if row["seeds"] else -row["mean"]))
+            rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
+    return pd.DataFrame(rows, columns=_CAUSES)
+
+
+def _native_in_one(effects: pd.DataFrame, a: str, b: str) -> Iterator[Any]:
+    return (row for row in each(effects) if len({a, b} & set(row.native_in)) == 1)
+
+
+def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: TrainingSpec) -> dict[str, Any]:  # noqa: ANN401
+    mine = switched[(switched["model"] == effect.model) & (switched["factor"] == effect.factor)]
+    gains = mine[mine["backend"].isin([a, b])].groupby("seed")["difference"].mean()
+    low, high = mean_interval(gains, (-1, 1))
+    return {
+        "model": effect.model,
+        "a": a,
+        "b": b,
+        "factor": effect.factor,
+        "title": effect.title,
+        "native_in": a if a in effect.native_in else b,
+        "native": effect.values,
+        "matched": _matched_in_words(effect.factor, training),
+        "steps": effect.steps,
+        "mean": effect.mean,
+        "max": effect.max,
+        "difference": gains.mean() if len(gains) else np.nan,
+        "low": low,
+        "high": high,
+        "seeds": len(gains),
+    }
+
+
+def _matched_in_words(factor: str, training: TrainingSpec) -> str:
+    """Say what matched models do where a factor would switch them."""
+    if factor not in FACTORS:
+        return ""
+    known = FACTORS[factor]
+    value = getattr(training.factors, known.field)
+    words = known.words.get(value, value)
+    return f"epsilon {scientific(training.epsilon)}, {words}" if factor == "epsilon" else words
+
+
+def others(effects: pd.DataFrame, causes: pd.DataFrame) -> pd.DataFrame:
+    """Give the factors that are no cause in any pair: native everywhere or nowhere; the largest effect first."""
+    ranked = set(zip(causes["model"], causes["factor"], strict=True))
+    names = zip(effects["model"], effects["factor"], strict=True)
+    rest = effects[np.array([name not in ranked for name in names], bool)]
+    parts = [rows.sort_values("mean", ascending=False, kind="stable") for _, rows in grouped(rest, "model")]
+    return pd.concat(parts) if parts else rest

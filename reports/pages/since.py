@@ -1,0 +1,331 @@
+"""The section on what changed since an earlier comparison: its tables, and its sentence of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from rnn_crosscheck.reports.analysis.changes import Changes
+from rnn_crosscheck.reports.analysis.findings import Findings
+from rnn_crosscheck.reports.analysis.frames import each, grouped, records
+from rnn_crosscheck.reports.pages.figures import named
+from rnn_crosscheck.reports.pages.markdown import (
+    NONE,
+    Column,
+    code,
+    count,
+    decimals,
+    escape,
+    interval,
+    note,
+    number,
+    percent,
+    plain,
+    plain_table,
+    significant,
+    table,
+    text,
+    unless_long,
+)
+from rnn_crosscheck.reports.read.comparison import Comparison
+
+_TWO = decimals(2)
+
+#: values of the protocol that are spelled out; the table has the rest
+_SPELLED_OUT = 6
+
+
+def what_changed(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
+    """Write the section, if there is an earlier comparison."""
+    since = findings.since
+    if since is None:
+        return
+    yield "## What changed since"
+    if since.problem:
+        yield f"Nothing can be said about the earlier comparison {code(since.place)}: {escape(since.problem)}"
+        return
+    commit = f", commit {code(since.commit)}" if since.commit else ""
+    yield f"Compared with {code(since.place)}, made {escape(since.created)}{commit}. {' '.join(_told(since))}"
+    rows = since.conditions
+    shown = rows if len(since.protocol) > _SPELLED_OUT else rows[rows["of"] != "protocol"]
+    if len(shown):
+        yield unless_long("Conditions that differ", len(shown), conditions_table(shown))
+    if since.nothing:
+        yield "No backend and model has results in both, so nothing can be compared."
+        return
+    if len(since.accuracy):
+        yield "### Accuracy, now and before"
+        yield unless_long("Accuracy, now and before", len(since.accuracy), accuracy_table(since))
+    if len(since.disagreement):
+        yield "### Predictions, now and before"
+        yield unless_long("Predictions, now and before", len(since.disagreement), disagreement_table(since))
+    if len(since.timings):
+        yield "### Times, now and before"
+        yield unless_long("Times, now and before", len(since.timings), timings_table(since))
+
+
+def _told(since: Changes) -> Iterator[str]:
+    """Say what the two don't have in common, before any figure."""
+    protocol = since.protocol
+    may = " A change may come from that." if since.other_protocol else " That is how much was measured, not what."
+    if len(protocol) > _SPELLED_OUT:
+        yield f"**The protocols differ** in {len(protocol)} values, listed below.{may}"
+    elif len(protocol):
+        values = [f"{escape(row.what)} is {_value(row.now)}, before {_value(row.before)}" for row in each(protocol)]
+        yield f"**The protocols differ**: {'; '.join(values)}.{may}"
+    else:
+        yield "Both were made under one protocol."
+    if since.refused:
+        yield escape(since.refused)
+    if not since.same_examples:
+        yield "Accuracy is given over each one's own examples, so a change may be theirs."
+    if not since.same_machine and len(since.timings):
+        yield "The machines differ or aren't known, so absolute times of the two say nothing about the backends."
+
+
+def _value(value: str) -> str:
+    return escape(value) or "nothing"
+
+
+def conditions_table(rows: pd.DataFrame) -> str:
+    """Conditions that differ."""
+    columns = [
+        text("of", "of"),
+        text("what", "what"),
+        Column("before", ("before",), lambda value: escape(value) or NONE, right=False),
+        Column("now", ("now",), lambda value: escape(value) or NONE, right=False),
+    ]
+    return table(rows, columns, padded=False) + "\n\n" + note("What differs between the two comparisons.")
+
+
+def _accuracy_columns(*, bold: bool) -> list[Column]:
+    def difference(value: float, low: float, high: float) -> str:
+        written = _signed(value)
+        return f"**{written}**" if bold and (low > 0 or high < 0) else written
+
+    return [
+        text("model", "model"),
+        text("division", "division"),
+        text("backend", "backend"),
+        number("before, %", "before", percent),
+        number("now, %", "now", percent),
+        Column("now - before, points", ("difference", "low", "high"), difference),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("seeds now, before", ("seeds", "seeds_before"), lambda now, before: f"{now}, {before}"),
+        Column("same run conditions", ("alike", "shared"), _of),
+    ]
+
+
+def accuracy_table(since: Changes) -> str:
+    """Accuracy now and before."""
+    return (
+        table(since.accuracy, _accuracy_columns(bold=True))
+        + "\n\n"
+        + note(
+            "Mean test accuracy in per cent, and the difference of the means in points, with Welch's 95 % interval "
+            "over seeds, which takes two seeds a side. Equal seeds aren't paired, since another version need not draw "
+            "the same numbers from them. Same run conditions: of the seeds in both, those whose run has an equal key "
+            "(protocol, data, versions, source). Bold: the interval excludes 0."
+        )
+    )
+
+
+def disagreement_table(since: Changes) -> str:
+    """Predictions that are others than before."""
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        text("backend", "backend"),
+        number("other predictions, %", "disagreement", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("interval over", ("over",), lambda over: over or NONE, right=False),
+        number("seeds in both", "seeds", count),
+        Column("same run conditions", ("alike", "seeds"), _of),
+    ]
+    explained = (
+        "Share of the test examples, joined by id, on which a run and the run of the same seed before predict "
+        "differently: mean over the seeds in both."
+    )
+    if (since.disagreement["over"] == "examples").any():
+        explained += (
+            " With one seed (or without any spread over the runs) the interval is Wilson's, over examples: it says "
+            "nothing about other seeds."
+        )
+    rows = since.disagreement
+    if ((rows["alike"] == rows["seeds"]) & (rows["disagreement"] > 0)).any():
+        explained += " Where all run conditions are the same, what differs is what repeating a run does."
+    explained += " Two seeds of one backend disagree as well: the reseeded rung under Agreement says how much."
+    return table(since.disagreement, columns) + "\n\n" + note(explained)
+
+
+def timings_table(since: Changes) -> str:
+    """Show times now and before."""
+    bases = sorted({base for base in since.timings["base"] if base})
+    base = bases[0] if len(bases) == 1 else "the baseline"
+    columns = [
+        text("model", "model"),
+        Column("operation", ("operation",), lambda name: name.replace("_", " "), right=False),
+        Column("backend", ("backend", "setting"), lambda name, setting: escape(named(name, setting)), right=False),
+        number("ms before", "ms_before", significant),
+        number("ms now", "ms", significant),
+        number("now / before", "ratio", _TWO),
+        Column("its 95 % interval", ("low", "high"), interval(_TWO)),
+        number(f"times {base}'s, before", "relative_before", _TWO),
+        number("same, now", "relative", _TWO),
+        Column("change", ("change", "change_low", "change_high", "noise"), _change),
+        Column("its 95 % interval ", ("change_low", "change_high"), interval(_TWO)),
+        Column("A/A band", ("noise",), _band),
+    ]
+    explained = (
+        "Geometric means. Now / before: the two were measured at two times, not in turn, so this holds whatever the "
+        "machine did at either; its interval is for independent rounds of both (Welch, on logarithms) and doesn't know "
+        "of that. Change: the ratio to the baseline backend now, over that ratio before. Each was taken round by "
+        "round, so the machine cancels; but it moves as well when the baseline backend itself became faster or slower. "
+        "A/A band: how far two workers of one backend stood apart in the two measurements; a change inside it is no "
+        "difference. Bold: clear of 1 and of that band."
+    )
+    unlike = [
+        f"{escape(why)} ({'; '.join(dict.fromkeys(_timed(row) for row in each(rows)))})"
+        for why, rows in grouped(since.timings[since.timings["unlike"] != ""], "unlike")
+    ]
+    if unlike:
+        explained += f" Other work now than before, so not comparable: {'; '.join(unlike)}."
+    return table(since.timings, columns) + "\n\n" + note(explained)
+
+
+def _timed(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{escape(row.model)}, {row.operation.replace('_', ' ')}"
+
+
+def _change(change: float, low: float, high: float, noise: float) -> str:
+    return f"**{_TWO(change)}**" if low > noise or high < 1 / noise else _TWO(change)
+
+
+def _band(noise: float) -> str:
+    return NONE if noise == 1 else interval(_TWO)(1 / noise, noise)
+
+
+def _signed(share: float) -> str:
+    """Write a difference with its sign; what rounds to nothing has none."""
+    written = percent(share)
+    return f"+{written}" if share > 0 and written != percent(0) else written
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole}" if whole else NONE
+
+
+def terminal(since: Changes) -> list[tuple[str, str]]:
+    """Give title and plain text of the table that a terminal shows."""
+    if since.problem or since.accuracy.empty:
+        return []
+    return [(f"accuracy since {plain(since.place)}", plain_table(since.accuracy, _accuracy_columns(bold=False)))]
+
+
+def as_rows(since: Changes) -> dict[str, Any]:
+    """Give everything that the section says as plain values."""
+    return {
+        "place": since.place,
+        "problem": since.problem or None,
+        "created": since.created,
+        "commit": since.commit,
+        "predictions_refused": since.refused or None,
+        "same_examples": since.same_examples,
+        "same_machine": since.same_machine,
+        "conditions": records(since.conditions),
+        "accuracy": records(since.accuracy),
+        "disagreement": records(since.disagreement),
+        "timings": records(since.timings),
+    }
+
+
+# --- the answer -----------------------------------------------------------------------------------------------
+
+
+def in_short(since: Changes) -> list[str]:
+    """Say the most important change in one sentence, a loss before a gain; nothing if nothing could be compared."""
+    if since.problem or since.nothing:
+        return []
+    said = [*_accuracy_in_short(since), *_predictions_in_short(since), *_steps_in_short(since)]
+    differ = ", under another protocol" if since.other_protocol else ""
+    return [f"Since the [earlier comparison](#what-changed-since){differ}: {'; '.join(said)}."]
+
+
+def _accuracy_in_short(since: Changes) -> Iterator[str]:
+    known = since.accuracy[since.accuracy["difference"].notna()]
+    if known.empty:
+        return
+    over = "" if since.same_examples else ", over other examples"
+    fell, rose = known[known["high"] < 0], known[known["low"] > 0]
+    for rows, what, sign in ((fell, "fell", -1), (rose, "rose", 1)):
+        if len(rows):
+            row = next(each(rows.sort_values("difference", ascending=sign < 0, kind="stable")))
+            low, high = sorted((sign * row.low, sign * row.high))
+            cells = f", the most of {len(rows)} such changes" if len(rows) > 1 else ""
+            yield (
+                f"**accuracy {what} by {percent(abs(row.difference))} points** ({_cell(row)}, 95 % interval "
+                f"{percent(low)} to {percent(high)}{over}{cells})"
+            )
+    if len(fell) or len(rose):
+        return
+    row = next(each(known.loc[[known["difference"].abs().idxmax()]]))
+    if known["low"].isna().all():
+        yield (
+            f"accuracy moved by {_signed(row.difference)} points at most ({_cell(row)}{over}), with too few seeds for "
+            "an interval"
+        )
+    else:
+        span = "no interval" if pd.isna(row.low) else f"95 % interval {percent(row.low)} to {percent(row.high)}"
+        yield (
+            f"no accuracy moved by an interval that excludes 0; the largest move is {_signed(row.difference)} points "
+            f"({_cell(row)}, {span}{over})"
+        )
+
+
+def _predictions_in_short(since: Changes) -> Iterator[str]:
+    known = since.disagreement[since.disagreement["seeds"] > 0]
+    if since.refused:
+        yield "predictions can't be held against each other"
+    elif len(known):
+        row = next(each(known.sort_values("disagreement", ascending=False, kind="stable")))
+        if row.disagreement == 0:
+            yield "not one prediction of a seed in both is another"
+        else:
+            yield (
+                f"{percent(row.disagreement)} % of the predictions at most are others ({_cell(row)}, 95 % interval "
+                f"{percent(row.low)} to {percent(row.high)} over {row.over})"
+            )
+
+
+def _steps_in_short(since: Changes) -> Iterator[str]:
+    steps = since.timings[(since.timings["operation"] == "train_step") & (since.timings["unlike"] == "")]
+    relative = steps[steps["change_low"].notna()]
+    slower = relative[relative["change_low"] > relative["noise"]]
+    faster = relative[relative["change_high"] < 1 / relative["noise"]]
+    if len(slower) or len(faster):
+        found = slower.nlargest(1, "change") if len(slower) else faster.nsmallest(1, "change")
+        row = next(each(found))
+        yield (
+            f"**a training step takes {significant(row.change)} times as long** ({_whose(row)}, relative to "
+            f"{escape(row.base)}; {significant(row.change_low)} to {significant(row.change_high)})"
+        )
+    elif len(relative):
+        yield "relative to the baseline backend, no training step became clearly slower or faster"
+    # The machine is in these, so they are never said as loudly; but nothing else tells of a slower baseline.
+    alone = steps[(steps["base"] == "") & (steps["low"] > steps["noise"])]
+    if since.same_machine and len(alone):
+        row = next(each(alone.nlargest(1, "ratio")))
+        yield (
+            f"by the clock a training step takes {significant(row.ratio)} times as long ({_whose(row)}; "
+            f"{significant(row.low)} to {significant(row.high)}), which holds what the machine did at the two times"
+        )
+
+
+def _whose(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{escape(row.model)} of {escape(named(row.backend, row.setting))}"
+
+
+def _cell(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{escape(row.model)} of {escape(row.backend)}, {row.division}"

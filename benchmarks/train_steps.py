@@ -22,9 +22,10 @@ import pandas as pd
 from rnn_crosscheck.harness.backend import missing_distributions, registered
 from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.frames import each
-from rnn_crosscheck.reports.pages.markdown import document, escape, listing, note, table, text
+from rnn_crosscheck.reports.pages.markdown import document, escape, note, table, text
 from rnn_crosscheck.reports.pages.speed import timings
 from rnn_crosscheck.reports.read.comparison import load
+from rnn_crosscheck.reports.writing import listing
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "comparisons" / "backends.md"

@@ -257,6 +257,13 @@ class ParitySpec(_Frozen):
     probes: Annotated[int, Field(ge=1, description="test examples predicted along the way")] = 256
 
 
+class MarginSpec(_Frozen):
+    """Differences that nobody would act on: what lies inside is called the same (docs/reading-the-report.md)."""
+
+    accuracy: Annotated[float, Field(gt=0, le=100, description="points of accuracy")] = 1.0
+    time: Annotated[float, Field(gt=0, lt=100, description="per cent of time")] = 5.0
+
+
 class WorkerSpec(_Frozen):
     """Processes and threads."""
 
@@ -277,6 +284,7 @@ class Protocol(_Frozen):
     seeds: SeedsSpec = SeedsSpec()
     timing: TimingSpec = TimingSpec()
     parity: ParitySpec = ParitySpec()
+    margin: MarginSpec = MarginSpec()
     workers: WorkerSpec = WorkerSpec()
 
     @model_validator(mode="after")

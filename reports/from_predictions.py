@@ -18,8 +18,9 @@ from rnn_crosscheck.reports.analysis.frames import each, record, records
 from rnn_crosscheck.reports.pages import tables
 from rnn_crosscheck.reports.pages.agreement import FOLD_PAIRS, MOST_PAIRS
 from rnn_crosscheck.reports.pages.examples import pair_in_words, whole_examples
-from rnn_crosscheck.reports.pages.markdown import code, count, document, escape, folded, listing, note, p_value, percent
+from rnn_crosscheck.reports.pages.markdown import code, document, escape, folded, note
 from rnn_crosscheck.reports.read.predictions import Predictions, read_predictions
+from rnn_crosscheck.reports.writing import count, listing, p_value, percent
 
 #: pairs whose examples are listed, and models and pairs that the answer spells out
 _LISTED, _SPELLED_OUT, _SPELLED_PAIRS = 4, 4, 3

@@ -11,6 +11,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import (
     mean_interval,
+    p_of_means,
     paired_counts,
     paired_difference,
     paired_means,
@@ -83,10 +84,11 @@ def differences(comparison: Comparison, runs: pd.DataFrame, across: Literal["bac
     of one pair of runs: it says nothing about other seeds.
 
     Columns: division, model (or backend), a, b, seeds_a, seeds_b, difference, low, high, over (``seeds``,
-    ``seeds, paired`` or ``examples``).
+    ``seeds, paired`` or ``examples``), p (of no difference, over seeds), spread (standard deviation of one seed, or of
+    one seed's difference where they are paired).
     """
     other = "model" if across == "backend" else "backend"
-    columns = ["division", other, "a", "b", "seeds_a", "seeds_b", "difference", "low", "high", "over"]
+    columns = ["division", other, "a", "b", "seeds_a", "seeds_b", "difference", "low", "high", "over", "p", "spread"]
     rows = []
     for (division, shared), group in grouped(_ok(runs), "division", other):
         sides = [
@@ -98,16 +100,19 @@ def differences(comparison: Comparison, runs: pd.DataFrame, across: Literal["bac
             if division == "matched" and across == "backend" and len(common) > 1:
                 one, two = one[common], two[common]
                 interval, over = paired_means(one, two), "seeds, paired"
+                p, spread = p_of_means(one, two, paired=True), (one - two).std()
             elif min(len(one), len(two)) > 1:
                 interval, over = welch(one, two), "seeds"
+                p, spread = p_of_means(one, two, paired=False), ((one.var() + two.var()) / 2) ** 0.5
             else:
                 # The runs with the first seeds that both have, if any, stand for the pair.
                 seed_a, seed_b = (common[0], common[0]) if len(common) else (one.index[0], two.index[0])
                 one, two = one[[seed_a]], two[[seed_b]]
                 pair = (str(a.loc[seed_a, "run_id"]), str(b.loc[seed_b, "run_id"]))
                 interval, over = _over_examples(comparison, *pair), "examples"
+                p = spread = np.nan
             difference = one.mean() - two.mean()
-            rows.append((division, shared, name_a, name_b, len(one), len(two), difference, *interval, over))
+            rows.append((division, shared, name_a, name_b, len(one), len(two), difference, *interval, over, p, spread))
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_crosscheck.harness.session.gates import Gate, Rule
 from rnn_crosscheck.reports.analysis.changes import Changes
 from rnn_crosscheck.reports.analysis.frames import each
-from rnn_crosscheck.reports.pages.markdown import percent, plain, significant
+from rnn_crosscheck.reports.writing import percent, plain, significant
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from rnn_crosscheck.harness.protocol import DIVISIONS, TrainingSpec
 from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.statistics import mean_interval
-from rnn_crosscheck.reports.pages.markdown import scientific
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import scientific
 
 
 @dataclass(frozen=True)

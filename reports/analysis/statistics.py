@@ -11,6 +11,7 @@ than examples.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ from rnn_crosscheck.harness.timing.ratios import TRIM
 
 #: confidence of every interval in the report
 CONFIDENCE = 0.95
+
+#: how often a number of seeds that is said to decide something would
+POWER = 0.8
 
 #: how near log loss lets a probability come to 0 or 1; the workers' losses use the same
 CLIP = 1e-7
@@ -275,6 +279,44 @@ def welch(first: ArrayLike, second: ArrayLike, bounds: tuple[float, float] = (-1
     freedom = 1 / (shares**2 / [len(first) - 1, len(second) - 1]).sum()
     half = _student(freedom) * np.sqrt(variance)
     return max(difference - half, bounds[0]), min(difference + half, bounds[1])
+
+
+def p_of_means(first: ArrayLike, second: ArrayLike, *, paired: bool) -> float:
+    """Test whether two means are equal: Welch's t, or Student's on the differences of what really are pairs.
+
+    NaN where `welch` and `paired_means` have no interval.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    known = paired_means(first, second) if paired else welch(first, second)
+    if np.isnan(known[0]):
+        return np.nan
+    found = stats.ttest_rel(first, second) if paired else stats.ttest_ind(first, second, equal_var=False)
+    return float(found.pvalue)
+
+
+def values_needed(effect: float, spread: float, *, paired: bool) -> float:
+    """Count the values a side with which an interval reaches less than `effect` to either side, 4 times in 5.
+
+    Parameters
+    ----------
+    effect
+        What the interval has to stay clear of, above 0.
+    spread
+        Standard deviation of one value, or of one difference where they are `paired`; above 0.
+
+    Returns
+    -------
+    The number of values that a t test needs for a power of 0.8 (statsmodels); NaN where it can't be found.
+    """
+    from statsmodels.stats.power import TTestIndPower, TTestPower
+
+    power = TTestPower() if paired else TTestIndPower()
+    # Beyond this size two values do, and the search for fewer fails.
+    size = min(effect / spread, 8.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = np.ravel(power.solve_power(size, alpha=1 - CONFIDENCE, power=POWER))[0]
+    return float(max(2, np.ceil(found))) if np.isfinite(found) else np.nan
 
 
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> Floats:

@@ -17,8 +17,8 @@ from rnn_crosscheck.reports.analysis.excess import between, excess
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.ladder import FEWEST, sides
 from rnn_crosscheck.reports.analysis.lengths import buckets
-from rnn_crosscheck.reports.pages.markdown import count, percent
 from rnn_crosscheck.reports.read.comparison import THRESHOLD, Comparison
+from rnn_crosscheck.reports.writing import count, percent
 
 #: how sure the runs are on average, cut at fixed places: share of the way from 0.5 to 0 or 1
 _SURE = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -14,18 +14,9 @@ from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.pages import tables
 from rnn_crosscheck.reports.pages.answer import ENOUGH_SEEDS
-from rnn_crosscheck.reports.pages.markdown import (
-    count,
-    escape,
-    folded,
-    image,
-    listing,
-    note,
-    percent,
-    scientific,
-    unless_long,
-)
+from rnn_crosscheck.reports.pages.markdown import escape, folded, image, note, unless_long
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import count, listing, percent, scientific
 
 #: more pairs than this fold away; with more than the second number, only their groups are shown
 FOLD_PAIRS, MOST_PAIRS = 12, 120

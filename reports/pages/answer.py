@@ -11,8 +11,9 @@ from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SL
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
-from rnn_crosscheck.reports.pages.markdown import count, escape, listing, percent, scientific, significant
+from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.pages.since import in_short
+from rnn_crosscheck.reports.writing import count, listing, percent, scientific, significant
 
 #: what is held equal in each division, in a reader's words
 DIVISION_WORDS = {

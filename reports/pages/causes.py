@@ -14,18 +14,9 @@ from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others
 from rnn_crosscheck.reports.pages import tables
 from rnn_crosscheck.reports.pages.answer import judgements
-from rnn_crosscheck.reports.pages.markdown import (
-    count,
-    escape,
-    folded,
-    image,
-    listing,
-    megabytes,
-    note,
-    percent,
-    scientific,
-)
+from rnn_crosscheck.reports.pages.markdown import escape, folded, image, note
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import count, listing, megabytes, percent, scientific
 
 #: causes that are named in front of their table
 _FIRST_CAUSES = 3

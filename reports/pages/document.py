@@ -19,22 +19,11 @@ from rnn_crosscheck.reports.pages.answer import DIVISION_WORDS, ENOUGH_SEEDS, an
 from rnn_crosscheck.reports.pages.causes import why_they_differ
 from rnn_crosscheck.reports.pages.examples import examples
 from rnn_crosscheck.reports.pages.export import STORED
-from rnn_crosscheck.reports.pages.markdown import (
-    code,
-    count,
-    document,
-    escape,
-    fenced,
-    folded,
-    image,
-    listing,
-    note,
-    percent,
-    unless_long,
-)
+from rnn_crosscheck.reports.pages.markdown import code, document, escape, fenced, folded, image, note, unless_long
 from rnn_crosscheck.reports.pages.since import what_changed
 from rnn_crosscheck.reports.pages.speed import speed
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import count, listing, percent
 
 #: words of the example that is shown as ids and words
 _SHOWN_WORDS = 12

@@ -11,8 +11,9 @@ from rnn_crosscheck.reports.analysis.findings import Examples, Findings
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.words import LEAST, Moved, Read, Reader
 from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.markdown import count, escape, folded, listing, note, percent
+from rnn_crosscheck.reports.pages.markdown import escape, folded, note
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import count, listing, percent
 
 #: every example with every run's prediction
 EXAMPLES_FILE = "examples.parquet"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.writing import named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -506,11 +507,6 @@ def _throughput(axis: Axes, panel: pd.DataFrame, backends: Sequence[str]) -> Non
         axis.text(
             sizes[-1] * (sizes[-1] / sizes[0]) ** 0.04, 10**place, name, color=looks[name], va="center", fontsize=8
         )
-
-
-def named(backend: str, setting: str) -> str:
-    """Name a backend with its setting, unless that is what its users get."""
-    return backend if setting == "default" else f"{backend} ({setting})"
 
 
 def _look(backend: str, backends: Sequence[str]) -> tuple[str, str]:

@@ -10,26 +10,19 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.changes import Changes
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped, records
-from rnn_crosscheck.reports.pages.figures import named
 from rnn_crosscheck.reports.pages.markdown import (
-    NONE,
     Column,
     code,
-    count,
-    decimals,
     escape,
-    interval,
     note,
     number,
-    percent,
-    plain,
     plain_table,
-    significant,
     table,
     text,
     unless_long,
 )
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, named, percent, plain, significant
 
 _TWO = decimals(2)
 

@@ -9,27 +9,20 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
-from rnn_crosscheck.reports.pages.figures import named
 from rnn_crosscheck.reports.pages.markdown import (
     Column,
-    count,
-    decimals,
     escape,
     folded,
     image,
-    interval,
-    listing,
-    megabytes,
     note,
     number,
     plain_table,
-    scientific,
-    significant,
     table,
     text,
     unless_long,
 )
 from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, megabytes, named, scientific, significant
 
 _TWO = decimals(2)
 

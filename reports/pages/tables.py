@@ -12,23 +12,17 @@ from rnn_crosscheck.reports.analysis.divergence import HORIZON
 from rnn_crosscheck.reports.analysis.findings import Examples, Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others, worst
-from rnn_crosscheck.reports.pages.markdown import (
+from rnn_crosscheck.reports.pages.markdown import Column, escape, note, number, plain_table, table, text
+from rnn_crosscheck.reports.writing import (
     NONE,
-    Column,
     count,
     decimals,
-    escape,
     interval,
     megabytes,
-    note,
-    number,
     p_value,
     percent,
-    plain_table,
     scientific,
     significant,
-    table,
-    text,
 )
 
 _TWO = decimals(2)

@@ -7,24 +7,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rnn_crosscheck.reports.pages.markdown import (
-    code,
+from rnn_crosscheck.reports.pages.markdown import code, escape, fenced, number, plain_table, table, text
+from rnn_crosscheck.reports.writing import (
     count,
     decimals,
-    escape,
-    fenced,
     interval,
     listing,
     megabytes,
-    number,
     p_value,
     percent,
     plain,
-    plain_table,
     scientific,
     significant,
-    table,
-    text,
 )
 from tests.reports.folders import HOSTILE
 from tests.reports.rendering import kinds_of, tables_of, tokens_of

@@ -1,4 +1,4 @@
-"""Builds the report of a comparison's folder: figures, ``comparison.json`` and ``report.md``."""
+"""The way from a comparison's folder to its report: ``report.md``, ``details/``, figures and ``comparison.json``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
 from rnn_crosscheck.harness.folder import new_file, way_to, write_text
 from rnn_crosscheck.harness.results import FORMAT
@@ -16,19 +14,25 @@ from rnn_crosscheck.reports.analysis.changes import Changes, changes
 from rnn_crosscheck.reports.analysis.examples import every_example
 from rnn_crosscheck.reports.analysis.findings import Findings, find
 from rnn_crosscheck.reports.analysis.frames import record, records
-from rnn_crosscheck.reports.pages import figures, tables
-from rnn_crosscheck.reports.pages.agreement import PAIRS_FILE, WHERE_FILE
-from rnn_crosscheck.reports.pages.answer import answer
-from rnn_crosscheck.reports.pages.document import render
-from rnn_crosscheck.reports.pages.examples import EXAMPLES_FILE
+from rnn_crosscheck.reports.pages import accuracy, agreement, causes, data, examples, figures, runs, speed
+from rnn_crosscheck.reports.pages import since as what_changed
 from rnn_crosscheck.reports.pages.export import STORED, write_stored
-from rnn_crosscheck.reports.pages.since import as_rows
-from rnn_crosscheck.reports.pages.since import terminal as changed
-from rnn_crosscheck.reports.pages.speed import terminal_table
+from rnn_crosscheck.reports.pages.front import front_page, in_short
+from rnn_crosscheck.reports.pages.front import terminal as verdict
+from rnn_crosscheck.reports.pages.page import WORDS, Page, Shown, render
 from rnn_crosscheck.reports.read.comparison import Comparison, load
 
-#: every figure that `draw` can draw
-FIGURES = ("accuracy", "lengths", "learning", "ratios", "drift", "sweep", "reliability", "ladder", "divergence")
+#: pages of details, in the order of the contents
+PAGES: tuple[Page, ...] = (
+    what_changed.PAGE,
+    accuracy.PAGE,
+    causes.PAGE,
+    speed.PAGE,
+    agreement.PAGE,
+    examples.PAGE,
+    data.PAGE,
+    runs.PAGE,
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,6 @@ class Built:
     ----------
     report
         Path of ``report.md``.
-    accuracy, timings
-        The tables behind the summary.
     summary
         Title and plain text of the tables that a terminal shows.
     since
@@ -48,8 +50,6 @@ class Built:
     """
 
     report: Path
-    accuracy: pd.DataFrame
-    timings: pd.DataFrame
     summary: Sequence[tuple[str, str]]
     since: Changes | None = None
 
@@ -74,26 +74,44 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
     comparison = load(results_dir)
     since = _since(results_dir, comparison, baseline)
     findings = find(comparison, since)
-    drawn = draw(comparison, findings)
-    for name in FIGURES:
-        path = results_dir / "figures" / f"{name}.svg"
-        if name in drawn:
-            write_text(path, drawn[name])
-        else:
-            path.unlink(missing_ok=True)  # of runs that are gone
+    drawn = figures.draw(comparison.manifest.backends, findings)
+    _replace(results_dir / "figures", {f"{name}.svg": text for name, text in drawn.items()}, figures.names())
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
     if len(comparison.probabilities.columns):
         write_stored(results_dir / STORED, comparison)
-        _write_frame(results_dir / EXAMPLES_FILE, every_example(comparison, findings.pairs))
+        with new_file(results_dir / examples.EXAMPLES_FILE) as scratch:
+            every_example(comparison, findings.pairs).to_parquet(scratch, index=False)
     else:
-        for name in (STORED, EXAMPLES_FILE):  # of runs that are gone
+        for name in (STORED, examples.EXAMPLES_FILE):  # of runs that are gone
             (results_dir / name).unlink(missing_ok=True)
-    for name, frame in ((PAIRS_FILE, findings.pairs), (WHERE_FILE, findings.where)):
+    for name, frame in ((agreement.PAIRS_FILE, findings.pairs), (agreement.WHERE_FILE, findings.where)):
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
-    report = results_dir / "report.md"
-    write_text(report, render(comparison, findings, {name: f"figures/{name}.svg" for name in drawn}))
-    shown = [*terminal(findings), *(changed(since) if since else ())]
-    return Built(report, findings.accuracy, findings.timings, shown, since)
+    front, details = pages(comparison, findings, frozenset(drawn))
+    _replace(results_dir / "details", details, {WORDS, *(f"{page.name}.md" for page in PAGES)})
+    write_text(results_dir / "report.md", front)
+    return Built(
+        results_dir / "report.md", [*verdict(findings), *(what_changed.terminal(since) if since else ())], since
+    )
+
+
+def _replace(folder: Path, files: dict[str, str], known: set[str]) -> None:
+    """Write files of a folder, and take away those of ours that no longer hold."""
+    for name in known:
+        if name in files:
+            write_text(folder / name, files[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def pages(
+    comparison: Comparison, findings: Findings, drawn: frozenset[str] = frozenset()
+) -> tuple[str, dict[str, str]]:
+    """Write the front page, and the pages of details by the names of their files."""
+    shown = Shown(comparison, findings, drawn)
+    there = [page for page in PAGES if page.finding(shown)]
+    details = {f"{page.name}.md": render(page, shown) + "\n" for page in there}
+    details[WORDS] = (Path(__file__).parent / "pages" / WORDS).read_text(encoding="utf-8")
+    return front_page(shown, there) + "\n", details
 
 
 def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> Changes | None:
@@ -114,52 +132,6 @@ def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> 
         return Changes(place, problem=str(error).replace(str(folder), place))
 
 
-def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a Parquet file whole or not at all."""
-    with new_file(path) as scratch:
-        frame.to_parquet(scratch, index=False)
-
-
-def summary_tables(comparison: Comparison) -> list[tuple[str, str]]:
-    """Give title and plain text of the accuracy and the timing table, as far as there are any."""
-    return terminal(find(comparison))
-
-
-def terminal(findings: Findings) -> list[tuple[str, str]]:
-    """Give title and plain text of the tables that a terminal shows."""
-    timed = [("timing", terminal_table(findings))] if len(findings.timings) else []
-    return [*tables.terminal(findings), *timed]
-
-
-def draw(comparison: Comparison, findings: Findings) -> dict[str, str]:
-    """Draw the figures that there are numbers for: name to SVG."""
-    backends = comparison.manifest.backends
-    drawn = {}
-    if len(findings.accuracy):
-        drawn["accuracy"] = figures.accuracy(findings.runs, findings.accuracy, backends, findings.source)
-    fifths = findings.lengths[findings.lengths["scheme"] == "fifths"]
-    if fifths["bucket"].nunique() > 1:
-        drawn["lengths"] = figures.by_length(fifths, backends)
-    if len(findings.curves):
-        drawn["learning"] = figures.learning_curves(findings.curves, backends)
-    timed = findings.timings
-    if (~timed["baseline"] & timed["ratio"].notna()).any():
-        drawn["ratios"] = figures.ratios(timed, backends, findings.again)
-    if len(findings.drift):
-        drawn["drift"] = figures.drift(findings.drift, backends)
-    if len(findings.sweep):
-        drawn["sweep"] = figures.sweep(findings.sweep, backends)
-    if findings.reliability["examples"].any():
-        drawn["reliability"] = figures.reliability(findings.reliability, backends)
-    if len(findings.rungs):
-        drawn["ladder"] = figures.ladder(findings.dots, findings.rungs, backends)
-    if len(findings.why.curves):
-        drawn["divergence"] = figures.divergence(
-            findings.why.curves, findings.why.courses, findings.why.horizons, backends
-        )
-    return drawn
-
-
 def as_json(comparison: Comparison, findings: Findings) -> str:
     """Write everything that the report says for machines: the sentences, the conditions, and each table as rows.
 
@@ -167,8 +139,9 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
     """
     content = {
         "format": FORMAT,
-        "in_short": answer(findings),
-        "since": as_rows(findings.since) if findings.since else None,
+        "in_short": in_short(findings),
+        "answers": records(findings.verdicts),
+        "since": what_changed.as_rows(findings.since) if findings.since else None,
         "manifest": comparison.manifest.model_dump(mode="json"),
         "dataset": comparison.facts.model_dump(mode="json"),
         "runs": records(findings.runs.rename_axis("run_id").reset_index()),

@@ -15,12 +15,12 @@ from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports.analysis import accuracy, disagreement
 from rnn_crosscheck.reports.analysis.findings import Examples
 from rnn_crosscheck.reports.analysis.frames import each, record, records
-from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.agreement import FOLD_PAIRS, MOST_PAIRS
-from rnn_crosscheck.reports.pages.examples import pair_in_words, whole_examples
-from rnn_crosscheck.reports.pages.markdown import code, document, escape, folded, note
+from rnn_crosscheck.reports.pages.agreement import MOST_PAIRS, pair_figures, pairs_explained
+from rnn_crosscheck.reports.pages.examples import mistakes, pair_in_words, split_examples, whole_examples
+from rnn_crosscheck.reports.pages.markdown import Column, code, document, escape, folded, note, number, table, text
+from rnn_crosscheck.reports.pages.page import LONG
 from rnn_crosscheck.reports.read.predictions import Predictions, read_predictions
-from rnn_crosscheck.reports.writing import count, listing, p_value, percent
+from rnn_crosscheck.reports.writing import count, interval, listing, p_value, percent
 
 #: pairs whose examples are listed, and models and pairs that the answer spells out
 _LISTED, _SPELLED_OUT, _SPELLED_PAIRS = 4, 4, 3
@@ -138,7 +138,18 @@ def _blocks(predictions: Predictions, findings: PredictionFindings) -> Iterator[
     yield "## In short"
     yield "\n".join(f"- {sentence}" for sentence in answer(predictions, findings))
     yield "## Accuracy"
-    yield tables.named_runs(findings.runs)
+    columns = [
+        text("model", "run_id"),
+        number("accuracy, %", "accuracy", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        text("column", "column"),
+        text("file", "file"),
+    ]
+    yield table(findings.runs.rename_axis("run_id").reset_index(), columns)
+    yield note(
+        "Share of the examples that a model gets right; a probability of 0.5 or more says positive. The interval "
+        "(Wilson) is over examples: what this one trained model could score on other examples like these."
+    )
     yield from _agreement(findings)
     yield from _examples(findings)
 
@@ -151,10 +162,10 @@ def _agreement(findings: PredictionFindings) -> Iterator[str]:
     yield "Two models with two answers disagree on an example exactly when one of them is right."
     if total > MOST_PAIRS:
         yield f"The {count(total)} single pairs are in `comparison.json`, under `pairs`."
-    elif total > FOLD_PAIRS:
-        yield folded(f"Every pair of models ({total} pairs)", tables.named_pairs(findings.pairs))
-    else:
-        yield tables.named_pairs(findings.pairs)
+        return
+    shown = table(findings.pairs, [text("A", "run_a"), text("B", "run_b"), *pair_figures()])
+    yield folded(f"Every pair of models ({total} pairs)", shown) if total > LONG else shown
+    yield note(pairs_explained(total, "models"))
 
 
 def _examples(findings: PredictionFindings) -> Iterator[str]:
@@ -162,12 +173,12 @@ def _examples(findings: PredictionFindings) -> Iterator[str]:
     if not listed and not findings.read and findings.mistakes.empty:
         return
     yield "## Examples"
-    for number, examples in enumerate(listed):
-        if number:
-            yield folded(pair_in_words(examples), tables.split_examples(examples))
+    for place, examples in enumerate(listed):
+        if place:
+            yield folded(pair_in_words(examples), split_examples(examples))
             continue
         yield f"### {pair_in_words(examples)}"
-        yield tables.split_examples(examples)
+        yield split_examples(examples)
         yield note(
             "Probability of the positive class from each of the two; at 0.5 or more it is the prediction. The largest "
             "gaps first; the text is the beginning of the example's own."
@@ -176,7 +187,7 @@ def _examples(findings: PredictionFindings) -> Iterator[str]:
         yield folded(pair_in_words(examples, "read in full"), *whole_examples(examples))
     if len(findings.mistakes):
         title = f"Wrong in every model, the surest first ({len(findings.runs)} models)"
-        yield folded(title, tables.mistakes(findings.mistakes))
+        yield folded(title, mistakes(findings.mistakes))
     yield (
         "What can be concluded from examples: that these trained models differ on these texts. What can't: why, or "
         "that the same recipe trained again would."

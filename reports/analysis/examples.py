@@ -57,6 +57,11 @@ def kinds(predicted: Predicted, pair: pd.Series) -> pd.Series:
     return pd.Series(named, index=predicted.test.index, dtype=object)
 
 
+def counts(predicted: Predicted, pair: pd.Series) -> dict[str, int]:
+    """Count the examples of each kind of `kinds`."""
+    return {str(kind): int(size) for kind, size in kinds(predicted, pair).value_counts().items()}
+
+
 def listed(predicted: Predicted, pair: pd.Series, limits: dict[str, int]) -> pd.DataFrame:
     """List examples of each kind for a pair of backends, or of models.
 

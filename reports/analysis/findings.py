@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.reports.analysis import (
     accuracy,
     calibration,
@@ -16,6 +18,7 @@ from rnn_crosscheck.reports.analysis import (
     lengths,
     source,
     timing,
+    verdicts,
 )
 from rnn_crosscheck.reports.analysis import examples as listing
 from rnn_crosscheck.reports.analysis import stages as parity
@@ -33,10 +36,11 @@ _TWO_EACH = 2
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples picked by what the two runs of a pair say about them."""
+    """Examples picked by what the two runs of a pair say about them; `counts`: how many there are of each kind."""
 
     pair: pd.Series
     rows: pd.DataFrame
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Why:
 class Findings:
     """The tables of a report; each is described where it is computed."""
 
+    model_names: tuple[str, ...]
+    margin: MarginSpec
+    verdicts: pd.DataFrame
     runs: pd.DataFrame
     accuracy: pd.DataFrame
     backends: pd.DataFrame
@@ -108,19 +115,30 @@ def find(comparison: Comparison, since: Changes | None = None) -> Findings:
     to_read = disagreement.pairs_to_read(pairs)
     each = _TWO_EACH if len(to_read) <= _TWO_EACH else 1
     dots = ladder.dots(comparison, pairs)
+    protocol = comparison.manifest.protocol
+    summaries, between = accuracy.summary(runs), accuracy.differences(comparison, runs, "backend")
+    timings, again = timing.ratios(comparison), timing.again(comparison)
     return Findings(
+        model_names=tuple(dict.fromkeys([*comparison.runs["model"], *(model.name for model in protocol.models)])),
+        margin=protocol.margin,
+        verdicts=pd.concat(
+            [
+                verdicts.of_accuracy(between, summaries, protocol.margin),
+                verdicts.of_speed(comparison, timings, again, protocol.margin),
+            ]
+        ),
         runs=runs,
-        accuracy=accuracy.summary(runs),
-        backends=accuracy.differences(comparison, runs, "backend"),
+        accuracy=summaries,
+        backends=between,
         models=accuracy.differences(comparison, runs, "model"),
         curves=accuracy.learning_curves(comparison),
-        source=source.source_accuracy(comparison.manifest.protocol),
+        source=source.source_accuracy(protocol),
         beside_source=source.beside_the_source(comparison),
         lengths=lengths.accuracy_by_length(comparison),
         leads=lengths.lead_by_length(comparison),
         growth=lengths.growth(comparison),
-        timings=timing.ratios(comparison),
-        again=timing.again(comparison),
+        timings=timings,
+        again=again,
         single=timing.single_examples(comparison),
         sweep=timing.sweep(comparison),
         drift=timing.drift(comparison),
@@ -137,7 +155,8 @@ def find(comparison: Comparison, since: Changes | None = None) -> Findings:
         quality=calibration.quality(comparison),
         reliability=calibration.curves(comparison),
         examples=tuple(
-            Examples(pair, listing.listed(comparison, pair, limits)) for pair, limits in listing.to_list(pairs)
+            Examples(pair, listing.listed(comparison, pair, limits), listing.counts(comparison, pair))
+            for pair, limits in listing.to_list(pairs)
         ),
         read=tuple(Examples(pair, disagreement.read_in_full(comparison, pair, each)) for _, pair in to_read.iterrows()),
         mistakes=disagreement.sure_mistakes(comparison),

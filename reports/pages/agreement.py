@@ -1,8 +1,7 @@
-"""The section on agreement: the noise ladder, excess disagreement, pairs, and where the disagreement lives."""
+"""The page on agreement: the noise ladder, excess disagreement, pairs, and where the disagreement lives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
@@ -12,14 +11,16 @@ from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE
 from rnn_crosscheck.reports.analysis.excess import FEWEST_SEEDS
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.answer import ENOUGH_SEEDS
-from rnn_crosscheck.reports.pages.markdown import escape, folded, image, note, unless_long
+from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, in_range
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import count, listing, percent, scientific
+from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, p_value, percent, scientific
 
-#: more pairs than this fold away; with more than the second number, only their groups are shown
-FOLD_PAIRS, MOST_PAIRS = 12, 120
+_TWO = decimals(2)
+
+#: with more pairs, only their groups are shown
+MOST_PAIRS = 120
 
 #: more pairs of backends are spelled out in the tables alone
 SPELLED_OUT = 6
@@ -33,45 +34,63 @@ PAIRS_FILE, WHERE_FILE = "pairs.csv", "where.csv"
 _KINDS = {
     "backends": "Across backends: same model, division and seed number",
     "models": "Across models: same backend, division and seed number",
-    "seeds": "Across seeds: same backend, model and division (*reseeded*)",
+    "seeds": "Across seeds: same backend, model and division (reseeded)",
 }
 
 
-def agreement(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
-    """Write the section."""
-    if findings.pairs.empty and findings.transplants.empty:
-        return
-    yield "## Agreement"
-    yield (
-        "Two models with two answers disagree on an example exactly when one of them is right. How much that means "
-        "depends on how much two *equal* models disagree, so pairs of runs stand on a ladder, by what the two still "
-        "share: trained weights (transplanted), everything but rounding (twin), weights and batches (matched), the "
-        "seed's number (native pair), backend and model (reseeded), or the backend alone (architecture)."
-    )
-    if said := [*sentences(findings), *_transplanted(comparison, findings)]:
-        yield "\n".join(f"- {sentence}" for sentence in said)
-    if "ladder" in figures:
-        yield image(figures["ladder"], _ladder_in_words(findings.rungs))
-        yield note(
-            "A dot a pair of runs; in a backend's colour where both are of one backend, dark where they are of two. "
-            "Bar: mean with its 95 % interval over runs and examples, cut at the edge of the figure; transplants and "
-            "twins are of single runs and have none."
+def finding(shown: Shown) -> str:
+    """Say how much runs disagree, beside what two equal ones do."""
+    findings = shown.findings
+    groups = findings.groups
+    if groups.empty:
+        return "Nothing but transplants can be compared." if len(findings.transplants) else ""
+    kind = groups["kind"].iloc[0]
+    across = groups[groups["kind"] == kind]
+    rows = across[across["division"] == across["division"].iloc[0]].nlargest(3, "disagreement").sort_index()
+    said = [f"{_who(row)} on {percent(row.disagreement)} %{_floor(row)}" for row in each(rows)]
+    rest = f" (the largest of {len(across)} groups)" if len(across) > len(rows) else ""
+    return f"Of {count(len(shown.comparison.test))} test examples, {'; '.join(said)}{rest}."
+
+
+def _who(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    if row.kind == "seeds":
+        return f"two seeds of {escape(row.backend_a)} disagree ({escape(row.model_a)}, {row.division})"
+    sides = (row.backend_a, row.backend_b) if row.kind == "backends" else (row.model_a, row.model_b)
+    shared = row.backend_a if row.kind == "models" else row.model_a
+    return f"{listing([escape(side) for side in sides])} disagree ({escape(shared)}, {row.division})"
+
+
+def _floor(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    if row.kind == "seeds":
+        return ""
+    return " (one seed: no floor)" if pd.isna(row.floor) else f" (two seeds of one: {percent(row.floor)} %)"
+
+
+def blocks(shown: Shown) -> Blocks:
+    """Give the page."""
+    findings = shown.findings
+    said = [*sentences(findings), *_transplanted(shown.comparison, findings)]
+    yield "\n".join(f"- {sentence}" for sentence in said)
+    if figure := shown.figure("ladder", _ladder_in_words(findings.rungs) if len(findings.rungs) else ""):
+        yield figure
+        yield how_to_read(
+            "Two models with two answers disagree on an example exactly when one of them is right. How much that means "
+            "depends on how much two equal models disagree. So pairs of runs stand on a ladder, by what the two still "
+            "share: trained weights (transplanted), everything but rounding (twin), weights and batches (matched), the "
+            "seed's number (native pair), backend and model (reseeded), or the backend alone (architecture). A dot is "
+            "a pair of runs; it has a backend's colour where both are of one backend, and is dark where they are of "
+            "two. Bar: mean with its 95 % interval over runs and examples, cut at the edge of the figure; transplants "
+            "and twins are of single runs and have none."
         )
     if len(findings.excesses):
-        yield "### More than chance"
-        yield unless_long("Excess disagreement", len(findings.excesses), tables.excesses(findings))
-        if findings.excesses[["seeds_a", "seeds_b"]].to_numpy().min() < ENOUGH_SEEDS:
-            yield (
-                f"With fewer than {ENOUGH_SEEDS} seeds a side an interval is not worth much: the dots of single pairs "
-                "say more."
-            )
+        yield "## More than chance"
+        yield from _excesses(findings.excesses)
     if len(findings.rungs):
-        yield "### The ladder in figures"
-        yield unless_long("Every rung", len(findings.rungs), tables.rungs(findings))
+        yield _rungs(findings.rungs)
     yield from _pairs(findings)
     if len(findings.together):
-        yield "### All runs of a kind at once"
-        yield unless_long("Three runs and more", len(findings.together), tables.together(findings))
+        yield "## All runs of a kind at once"
+        yield from _together(findings.together)
     yield from _where(findings)
 
 
@@ -159,42 +178,188 @@ def _ladder_in_words(rungs: pd.DataFrame) -> str:
     return f"The noise ladder. Mean disagreement of the groups on each rung: {'; '.join(said)}"
 
 
-def _pairs(findings: Findings) -> Iterator[str]:
+def _excesses(excesses: pd.DataFrame) -> Blocks:
+    columns = [
+        Column("runs", ("model", "division", "backend_a", "backend_b"), _of_backends, right=False),
+        Column("seeds", ("seeds_a", "seeds_b"), lambda a, b: f"{a}, {b}"),
+        number("A and B, %", "between", percent),
+        number("A's own, %", "own_a", percent),
+        number("B's own, %", "own_b", percent),
+        number("on top, points", "excess", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("twins of A, of B, %", ("twins_a", "twins_b"), _both),
+    ]
+    few = excesses[["seeds_a", "seeds_b"]].to_numpy().min() < ENOUGH_SEEDS
+    yield from shown_table(
+        "Excess disagreement",
+        excesses,
+        columns,
+        "Disagreement of any run of A with any of B (matched: of those with different seeds), of two seeds of A, and "
+        "of two seeds of B. On top: the first less the mean of the other two, or excess disagreement, with its "
+        "interval over runs and examples. Twins: what rounding alone changes in one matched run of each.",
+        f"With fewer than {ENOUGH_SEEDS} seeds a side the dots of single pairs say more than the interval."
+        if few
+        else "",
+    )
+
+
+def _of_backends(model: str, division: str, a: str, b: str) -> str:
+    return escape(f"{model}, {division}: {a} (A), {b} (B)")
+
+
+def _both(a: float, b: float) -> str:
+    return NONE if all(pd.isna(share) for share in (a, b)) else f"{percent(a)}, {percent(b)}"
+
+
+def _rungs(rungs: pd.DataFrame) -> str:
+    columns = [
+        number("rung", "rung", count),
+        text("the two", "name"),
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b"), _two_sides, right=False),
+        number("disagree, %", "disagreement", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+        Column("range", ("least", "most", "pairs"), in_range),
+        number("pairs", "pairs", count),
+    ]
+    return folded_table(
+        "The ladder in figures",
+        rungs,
+        columns,
+        "Share of the test examples on which the two runs of a pair predict differently, mean over pairs. Whether "
+        "matched pairs part as twins do is judged in [causes](causes.md).",
+    )
+
+
+def _two_sides(model_a: str, model_b: str, backend_a: str, backend_b: str) -> str:
+    models = model_a if model_a == model_b else f"{model_a}, {model_b}"
+    backends = backend_a if backend_a == backend_b else f"{backend_a}, {backend_b}"
+    return escape(f"{models}: {backends}")
+
+
+def group_columns() -> list[Column]:
+    """Give the columns of a table of groups of pairs."""
+    parts = ("both_right", "only_a", "only_b", "both_wrong")
+    return [
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b", "kind"), _sides, right=False),
+        number("disagree, %", "disagreement", percent),
+        Column("range", ("least", "most", "pairs"), in_range),
+        number("floor, %", "floor", percent),
+        Column("both right, only A, only B, both wrong, %", parts, lambda *shares: ", ".join(map(percent, shares))),
+        number("kappa", "kappa", _TWO),
+        number("pairs", "pairs", count),
+    ]
+
+
+def _sides(model_a: str, model_b: str, backend_a: str, backend_b: str, kind: str) -> str:
+    if kind == "backends":
+        return escape(f"{model_a}: {backend_a}, {backend_b}")
+    return escape(f"{backend_a}: {model_a}, {model_b}") if kind == "models" else escape(f"{backend_a}: {model_a}")
+
+
+def _pairs(findings: Findings) -> Blocks:
     if findings.pairs.empty:
         return
-    yield "### Pairs of runs"
-    yield unless_long("Groups of pairs", len(findings.groups), tables.groups(findings))
-    total = len(findings.pairs)
+    yield "## Pairs of runs"
+    yield from shown_table(
+        "Groups of pairs",
+        findings.groups,
+        group_columns(),
+        "Means over pairs of runs that differ in one thing: the backend, the model, or the seed alone. A is named "
+        "first, and the range is that of the pairs. Floor: what two seeds of the same backend and model disagree on, "
+        "mean of A's and B's own; only what lies above it can come from the backend or the model. Kappa: agreement of "
+        "the predictions beyond chance; 1 is complete, 0 is chance.",
+    )
     yield f"Every single pair, with oracle accuracy, error consistency and Yule's Q, is a row of `{PAIRS_FILE}`."
-    if total > MOST_PAIRS:
+    if len(findings.pairs) > MOST_PAIRS:
         return
+    columns = [
+        text("division", "division"),
+        Column("runs", ("model_a", "model_b", "backend_a", "backend_b", "kind"), _sides, right=False),
+        Column("seeds", ("seed_a", "seed_b"), lambda a, b: f"{a}, {b}"),
+        *pair_figures(),
+    ]
     for kind, title in _KINDS.items():
-        rows = int((findings.pairs["kind"] == kind).sum())
-        if rows > FOLD_PAIRS:
-            yield folded(f"{title.replace('*', '')} ({rows} pairs)", tables.pairs(findings, kind))
-        elif rows:
-            yield f"#### {title}"
-            yield tables.pairs(findings, kind)
+        rows = findings.pairs[findings.pairs["kind"] == kind]
+        yield folded_table(title, rows, columns, pairs_explained(len(findings.pairs), "runs"))
 
 
-def _where(findings: Findings) -> Iterator[str]:
+def pair_figures() -> list[Column]:
+    """Give the columns with the figures of a pair."""
+    counts = ("both_right", "only_a", "only_b", "both_wrong")
+    return [
+        Column("both right, only A, only B, both wrong", counts, lambda *examples: "; ".join(map(count, examples))),
+        number("disagree, %", "disagreement", percent),
+        number("kappa", "kappa", _TWO),
+        Column("A - B, points", ("difference", "low", "high"), _points),
+        number("p", "p", p_value),
+        number("p, Holm", "p_holm", p_value),
+    ]
+
+
+def _points(difference: float, low: float, high: float) -> str:
+    return f"{percent(difference)} {interval(percent)(low, high)}"
+
+
+def pairs_explained(total: int, both: str) -> str:
+    """Explain the columns of `pair_figures`."""
+    return (
+        f"Examples that both {both} get right, only A, only B, neither. A - B: accuracy with the paired 95 % interval "
+        "over examples. p: McNemar's mid-p test of only A against only B, then corrected for all "
+        f"{total} pairs of this report (Holm). It is about these two trained models; a large p is no evidence that two "
+        "models are alike."
+    )
+
+
+def _together(together: pd.DataFrame) -> Blocks:
+    columns = [
+        text("model", "model"),
+        text("division", "division"),
+        Column("backends", ("backends",), lambda names: escape(", ".join(names)), right=False),
+        number("runs", "runs", count),
+        number("all say one thing, %", "agreed", percent),
+        number("Fleiss' kappa", "fleiss", _TWO),
+        number("one right at least, %", "oracle", percent),
+        number("Cochran's Q", "q", decimals(1)),
+        number("p", "p", p_value),
+    ]
+    yield from shown_table(
+        "Three runs and more",
+        together,
+        columns,
+        "Fleiss' kappa: agreement of all the predictions beyond chance. Cochran's Q tests whether these trained models "
+        "are right equally often; a small p says that some of them differ, be it by the seed alone.",
+    )
+
+
+def _where(findings: Findings) -> Blocks:
     if findings.where.empty:
         return
-    yield "### Where the disagreement lives"
-    yield (
-        "In each bucket of test examples: what runs of the two backends disagree on, less what the seeds of each do "
-        "there, on average. Buckets are cut by quantiles of the examples or at fixed places, never by what disagrees "
-        "in them."
-    )
+    yield "## Where the disagreement lives"
+    columns = [
+        text("by", "what"),
+        text("bucket", "bucket"),
+        number("examples", "examples", count),
+        number("disagree, %", "between", percent),
+        number("floor, %", "floor", percent),
+        number("on top, points", "excess", percent),
+        Column("95 % interval", ("low", "high"), interval(percent)),
+    ]
     listed = list(grouped(findings.where, "division", "model", "backend_a", "backend_b"))
     for (division, model, a, b), rows in listed[:_BUCKETS]:
-        yield folded(f"{escape(model)}, {division}: {listing([escape(a), escape(b)])}", tables.where(rows))
-    yield note(
-        "Floor: mean of what A's and B's own seeds disagree on. On top: excess disagreement with its 95 % interval "
-        "over runs and examples. Length: tokens before anything is cut. Unknown words: their share of the tokens that "
-        "the models see. Confidence: how far the mean probability of "
-        "all runs of the two is on the way from 0.5 to 0 or 1; it is made of the same predictions, so disagreement "
-        "falls with it by construction, and the floor with it."
-    )
+        yield folded(f"{escape(model)}, {division}: {listing([escape(a), escape(b)])}", table(rows, columns))
     if len(listed) > _BUCKETS:
         yield f"{len(listed) - _BUCKETS} more pairs of backends are in `{WHERE_FILE}`."
+    yield how_to_read(
+        "In each bucket of test examples: what runs of the two backends disagree on, less what the seeds of each do "
+        "there, on average. Buckets are cut by quantiles of the examples or at fixed places, never by what disagrees "
+        "in them. Floor: mean of what A's and B's own seeds disagree on. On top: excess disagreement with its 95 % "
+        "interval over runs and examples. Length: tokens before anything is cut. Unknown words: their share of the "
+        "tokens that the models see. Confidence: how far the mean probability of all runs of the two is on the way "
+        "from 0.5 to 0 or 1; it is made of the same predictions, so disagreement falls with it by construction, and "
+        "the floor with it."
+    )
+
+
+PAGE = Page("agreement", "Agreement", finding, blocks)

@@ -1,57 +1,368 @@
-"""The section of the report on why backends differ: verdicts, divergence, stages, ranked causes."""
+"""The page on causes: whether backends compute the same, where they part, and what known difference does it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, ROUNDING, SATURATED, SLACK
-from rnn_crosscheck.reports.analysis.findings import Findings, Why
+from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others
-from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.answer import judgements
-from rnn_crosscheck.reports.pages.markdown import escape, folded, image, note
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others, worst
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
+from rnn_crosscheck.reports.pages.verdict import stages_in_words
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import count, listing, megabytes, percent, scientific
+from rnn_crosscheck.reports.writing import NONE, count, interval, listing, megabytes, percent, scientific
 
-#: causes that are named in front of their table
-_FIRST_CAUSES = 3
+#: causes that are named in front of their table, and pairs that the finding spells out
+_FIRST_CAUSES, _SPELLED_OUT = 3, 4
 
-Blocks = Iterator[str]
+#: steps of the divergence that a table has columns for
+_STEPS = 6
 
 
-def why_they_differ(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Blocks:
-    """Write the section block by block; `figures` maps the names of the figures that there are to their paths."""
-    why = findings.why
-    if findings.runs.empty:
-        return
-    yield "## Why they differ"
+def finding(shown: Shown) -> str:
+    """Say whether matched models compute the same, and what the first cause of a difference is."""
+    why = shown.findings.why
+    if shown.findings.runs.empty and why.stages.empty:
+        return ""
     if why.curves.empty and why.stages.empty and why.effects.empty and why.accuracy.empty:
-        yield (
-            "Nothing was recorded about it: no stages against the reference, no traced runs with their twins, no "
-            "effects of known factors."
-        )
+        return "Nothing was recorded: no stages against the reference, no twins, no effects of known factors."
+    said = [stages_in_words(why)]
+    judged = why.verdicts.head(_SPELLED_OUT)
+    several = len(why.verdicts[["a", "b"]].drop_duplicates()) > 1
+    pairs = [
+        (f"{_pair(row)}, " if several else "") + f"{escape(row.model)} {row.verdict}{_because(row)}"
+        for row in each(judged)
+    ]
+    if pairs:
+        said.append(f"Matched pairs beside twins: {'; '.join(pairs)}.")
+    firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["title", "native_in", "model"])
+    names = [
+        f"{escape(title)} of {escape(backend)} ({listing([escape(model) for model in rows['model']])})"
+        for (title, backend), rows in grouped(firsts, "title", "native_in")
+    ]
+    if names:
+        said.append(f"First of the known causes between native models: {listing(names[:_SPELLED_OUT])}.")
+    return " ".join(part for part in said if part)
+
+
+def _because(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Give in a few words what a verdict rests on."""
+    if row.verdict == "undecided":
+        return f" ({row.twins} of {ENOUGH_TWINS} continuing twins)" if row.twins < ENOUGH_TWINS else " (no traces)"
+    if row.verdict == "equivalent":
+        apart = f"they part like twins, from step {count(row.horizon)} on"
+        return f" ({'no horizon' if pd.isna(row.horizon) else apart})"
+    if isinstance(row.stage, str):
+        return f" ({STAGE_WORDS[row.stage]}: {escape(row.parameter)} in {escape(row.backend)})"
+    return f" (they part at step {count(row.parts_at)}, sooner than twins)"
+
+
+def blocks(shown: Shown) -> Blocks:
+    """Give the page."""
+    why = shown.findings.why
+    if why.curves.empty and why.stages.empty and why.effects.empty and why.accuracy.empty:
         return
-    yield "\n".join(f"- {sentence}" for sentence in judgements(why)) or (
-        "There is no matched pair of backends to judge."
-    )
+    yield "\n".join(f"- {sentence}" for sentence in judgements(why)) or "There is no matched pair of backends to judge."
     if len(why.verdicts):
-        yield note(
+        yield how_to_read(
             "A twin is a run again that rounding alone sets apart from it. Different: a stage of a matched model is "
             f"out of its tolerance, or the pair stands more than {SLACK:g} times as far apart as all continuing twins "
-            "do by the next recorded step (largest difference in probability, taken as a running maximum). "
-            "Equivalent: neither, up to where the twins are so far apart that nothing can be told from it "
-            f"({SATURATED:g}). Differences up to {scientific(ROUNDING)} are float32's rounding and never count. "
-            f"Undecided: fewer than {ENOUGH_TWINS} continuing twins."
+            "do by the next recorded step (largest difference in probability, taken as a running maximum). Equivalent: "
+            f"neither, up to where the twins are so far apart that nothing can be told from it ({SATURATED:g}). "
+            f"Differences up to {scientific(ROUNDING)} are float32's rounding and never count. Undecided: fewer than "
+            f"{ENOUGH_TWINS} continuing twins."
         )
-    yield _what_was_recorded(comparison, why)
-    yield from _divergence(comparison, findings, figures)
-    yield from _stages(findings)
-    yield from _causes(findings)
+    yield from _causes(why)
+    yield from _stages(why)
+    yield from _divergence(shown)
+
+
+def judgements(why: Why) -> list[str]:
+    """Write the verdict on each matched pair as one sentence or two, with the numbers that it rests on."""
+    return [f"{escape(row.model)}, {_pair(row)}: **{row.verdict}**. {_judgement(row)}" for row in each(why.verdicts)]
+
+
+def _judgement(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    twins = f"{count(row.twins)} continuing twin{'' if row.twins == 1 else 's'}"
+    if row.verdict == "undecided" and pd.isna(row.last):
+        return f"Not both of them were traced ({twins}), so there is no curve to judge. {_checked(row)}"
+    if isinstance(row.stage, str):
+        said = (
+            f"The first stage out of its tolerance is the {STAGE_WORDS[row.stage]} of {escape(row.backend)}: "
+            f"{escape(row.parameter)} is {scientific(row.error)} off the reference, where {scientific(row.tolerance)} "
+            "is allowed."
+        )
+        if pd.isna(row.last):
+            return said
+        return f"{said} Besides, {_apart(row)}{'' if row.twins else '; there are no twins to hold that against'}."
+    checked = _checked(row)
+    if row.verdict == "undecided":
+        there = f"{'is' if row.twins == 1 else 'are'} {twins if row.twins else 'none'}"
+        return f"A verdict takes {ENOUGH_TWINS} continuing twins, and there {there}. So far, {_apart(row)}. {checked}"
+    if row.verdict == "different":
+        when = "no twin passed the horizon" if pd.isna(row.horizon) else f"the horizon is step {count(row.horizon)}"
+        return (
+            f"They part at step {count(row.parts_at)} ({when}): {scientific(row.parts_difference)} in probability, "
+            f"more than {SLACK:g} times the {scientific(row.parts_twins)} that the {twins} reach by the next recorded "
+            f"step. {checked}"
+        )
+    return f"Against {twins}, {_apart(row)}. {checked}"
+
+
+def _checked(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say what is known of the stages of a pair none of whose recorded stages failed."""
+    stages = {0: "No stages were recorded.", 1: "The stages of one of them were recorded and are within tolerance."}
+    return stages.get(row.staged, "Every stage of both is within its tolerance.")
+
+
+def _apart(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say how far a pair stands apart before its horizon and at the end, beside twins."""
+
+    def gap(difference: float, twins: float) -> str:
+        beside = "" if pd.isna(twins) else f" (twins {scientific(twins)})"
+        return f"{scientific(difference)}{beside}"
+
+    last = f"{gap(row.difference, row.difference_twins)} at most over all {count(row.last)} steps"
+    if pd.isna(row.horizon):
+        passed = f", with no twin past {HORIZON:g}: no horizon was reached" if row.twins else ""
+        return f"the largest difference in probability is {last}{passed}"
+    if pd.isna(row.calm):
+        return f"twins pass {HORIZON:g} at the first recorded step; the largest difference in probability is {last}"
+    return (
+        f"the largest difference in probability is {gap(row.calm_difference, row.calm_twins)} up to step "
+        f"{count(row.calm)}, before the horizon (step {count(row.horizon)}, where a twin passes {HORIZON:g}), "
+        f"and {last}"
+    )
+
+
+def _pair(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{escape(row.a)} and {escape(row.b)}"
+
+
+# --- ranked causes ------------------------------------------------------------------------------------------
+
+
+def _causes(why: Why) -> Blocks:
+    if why.effects.empty and why.accuracy.empty:
+        return
+    yield "## Ranked causes"
+    for (a, b), rows in grouped(why.causes, "a", "b"):
+        firsts = [
+            f"{escape(model)}: "
+            + ", ".join(f"{row.rank}. {escape(row.title)} ({_size(row)})" for row in each(mine.head(_FIRST_CAUSES)))
+            for model, mine in grouped(rows, "model")
+        ]
+        yield f"**{escape(a)} against {escape(b)}, native.** {'; '.join(firsts)}."
+        yield folded_table(f"Every known cause: {escape(a)} against {escape(b)}", rows, _cause_columns(rows))
+    if len(why.causes):
+        measured = bool(why.causes["seeds"].max())
+        ranked = (
+            "by the size of the effect on test accuracy (matched runs with that factor alone switched, minus matched "
+            "runs of the same seeds, mean over the backends of the pair that were trained so), then, where that was "
+            "not measured, by the mean difference"
+            if measured
+            else "by the mean difference, since no run with a switched factor was trained"
+        )
+        yield how_to_read(
+            "Factors that are so in exactly one of the two frameworks' own defaults, each switched alone in the "
+            f"float64 reference from what matched models have. Ranked {ranked}. Differences: in probability over the "
+            "probes, after the last recorded step. An effect within the horizon isn't an effect on accuracy: it says "
+            "how soon and how far a factor moves a trajectory, not which way."
+        )
+    elif len(why.effects):
+        yield "No known factor is native in exactly one backend of a pair."
+    yield folded_table("Factors that set no pair apart", others(why.effects, why.causes), _other_columns())
+    yield folded_table(
+        "Effect of each factor on accuracy, by backend",
+        why.accuracy,
+        [
+            text("model", "model"),
+            text("backend", "backend"),
+            text("factor", "title"),
+            number("accuracy, points", "difference", percent),
+            Column("95 % interval", ("low", "high"), interval(percent)),
+            number("seeds", "seeds", count),
+        ],
+        "Test accuracy of matched runs with this one factor switched, minus that of the matched runs of the same "
+        "seeds; mean over seeds, with the paired 95 % interval (Student's t), which needs at least two.",
+    )
+
+
+def _cause_columns(rows: pd.DataFrame) -> list[Column]:
+    columns = [
+        text("model", "model"),
+        number("rank", "rank", count),
+        text("cause", "title"),
+        Column("native", ("native_in", "native"), lambda backend, value: escape(f"{backend}: {value}"), right=False),
+        text("matched", "matched"),
+        Column("difference, mean (largest)", ("mean", "max"), _mean_and_largest),
+        number("after step", "steps", count),
+    ]
+    if rows["seeds"].max():
+        columns += [
+            Column("accuracy, points", ("difference", "low", "high"), _accuracy_points),
+            number("seeds", "seeds", count),
+        ]
+    return columns
+
+
+def _mean_and_largest(mean: float, largest: float) -> str:
+    return f"{scientific(mean)} ({scientific(largest)})"
+
+
+def _accuracy_points(difference: float, low: float, high: float) -> str:
+    return percent(difference) if pd.isna(low) else f"{percent(difference)} {interval(percent)(low, high)}"
+
+
+def _other_columns() -> list[Column]:
+    return [
+        text("model", "model"),
+        text("factor", "title"),
+        text("switched to", "values"),
+        Column("native in", ("native_in",), lambda names: escape(", ".join(names)) or "none", right=False),
+        Column("difference, mean (largest)", ("mean", "max"), _mean_and_largest),
+        number("after step", "steps", count),
+    ]
+
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+def _stages(why: Why) -> Blocks:
+    if why.stages.empty:
+        return
+    yield "## Stage by stage"
+    matched = worst(why.stages[why.stages["division"] == "matched"])
+    models = list(dict.fromkeys(matched["model"]))
+    shown = {
+        (backend, stage): dict.fromkeys(models, NONE) | {"backend": str(backend), "stage": STAGE_WORDS[str(stage)]}
+        for (backend, stage), _ in grouped(matched, "backend", "stage")
+    }
+    for row in each(matched):
+        shown[row.backend, row.stage][row.model] = _stage_cell(row)
+    if shown:
+        columns = [text("backend", "backend"), text("stage", "stage")]
+        columns += [Column(model, (model,), str, right=False) for model in models[:_STEPS]]
+        yield from shown_table(
+            "Matched models against the reference",
+            pd.DataFrame(list(shown.values())),
+            columns,
+            "Each backend's matched models against a float64 reference in NumPy, from the same weights on the same "
+            "batches: error / tolerance of the parameter that comes closest to its tolerance or is furthest beyond it. "
+            "✓ within tolerance, ✗ (bold) out of it. From the first failed stage on, the later ones follow from it.",
+        )
+    kinked = why.records[why.records["compared"].notna() & (why.records["division"] == "matched")]
+    if len(kinked):
+        said = [
+            f"{escape(row.backend)}, {escape(row.model)} {count(row.flipped)} of {count(row.compared)}"
+            + (f", none further from 0 than {scientific(row.largest)}" if row.flipped else "")
+            for row in each(kinked)
+        ]
+        yield (
+            f"Relu units that are on in a matched model and off in the reference, or the other way round: "
+            f"{'; '.join(said)}. Such a flip is rounding at the kink of a relu, not a fault."
+        )
+    native = why.records[why.records["division"] == "native"]
+    if len(native):
+        yield "What each framework's own defaults do otherwise (findings, not failures):"
+        yield "\n".join(f"- {_leaves(row)}" for row in each(native))
+    yield _every_stage(why)
+
+
+def _every_stage(why: Why) -> str:
+    columns = [
+        text("backend", "backend"),
+        text("model", "model"),
+        text("division", "division"),
+        Column("stage", ("stage",), lambda stage: STAGE_WORDS[stage], right=False),
+        text("parameter", "parameter"),
+        Column("error, largest (relative)", ("max_error", "l2_error"), _mean_and_largest),
+        Column("tolerance", ("tolerance", "measure"), _tolerance),
+        Column("within", ("ok",), lambda ok: "yes" if ok else "**no**", right=False),
+        text("note", "note"),
+    ]
+    return folded(
+        f"Every parameter at every stage ({len(why.stages)} rows)",
+        table(why.stages, columns, padded=False),
+        "Largest: the largest absolute difference from the reference. Relative: norm of the difference over norm of "
+        "the reference. The tolerance is for the one that it names. Recording them took "
+        f"{scientific(why.records['seconds'].sum())} s in all and "
+        f"{megabytes(why.records['peak_memory_bytes'].max())} MB at most.",
+    )
+
+
+def _tolerance(allowed: float, measure: str) -> str:
+    return f"{scientific(allowed)} ({'largest' if measure == 'max' else 'relative'})"
+
+
+# --- step by step -------------------------------------------------------------------------------------------
+
+
+def _divergence(shown: Shown) -> Blocks:
+    why = shown.findings.why
+    yield "## Step by step, and the horizon"
+    yield _what_was_recorded(shown.comparison, why)
+    if why.curves.empty:
+        return
+    if figure := shown.figure("divergence", _divergence_in_words(why)):
+        yield figure
+    yield _horizons_in_words(why)
+    if why.horizons["horizon"].notna().any() and not shown.comparison.manifest.protocol.training.clipnorm:
+        yield (
+            'Beyond the horizon, single seeds and "the same seed in both frameworks" say nothing. What may tame it: '
+            "`--crosscheck-set training.clipnorm=1`, which clips gradients to a global norm."
+        )
+    yield _by_step(why.curves)
+    yield how_to_read(
+        "Absolute difference in the probability of the positive class on the probes, after so many updates. Matched: "
+        "two backends, same weights and batches. Continuing twin: a backend's own run again, with noise of the size of "
+        "its own rounding after every update; initial twin: one weight moved by one unit in the last place before "
+        f"training; the largest over all twins. The horizon is where a twin passes {HORIZON:g}. In the figure: thick "
+        "are matched pairs, thin are continuing twins in their backend's colour, dashed initial twins, dotted the "
+        "horizon; below, gradient norm and loss of each backend's own run, the largest of each stretch of steps."
+    )
+    yield _ends(why.ends)
+
+
+def _by_step(curves: pd.DataFrame) -> str:
+    """Show the largest difference at a few steps: a row a matched pair or a backend's twins."""
+    recorded = sorted(curves["step"].unique())
+    wanted = [step for step in recorded if str(step).strip("0") == "1"][-_STEPS + 1 :]
+    wanted = [step for step in wanted if step < recorded[-1]] + recorded[-1:]
+    rows = []
+    for (model, kind, a, b), group in grouped(curves, "model", "kind", "a", "b"):
+        most = group.groupby("step")["max"].max()
+        who = f"{a} and {b}, matched" if kind == "matched" else f"{a}, {kind} twins"
+        rows.append({"model": model, "runs": who} | {f"{step}": most.get(step, math.nan) for step in wanted})
+    columns = [text("model", "model"), text("runs", "runs")]
+    columns += [number(f"step {count(step)}", f"{step}", scientific) for step in wanted]
+    return folded_table("Largest difference by step", pd.DataFrame(rows), columns)
+
+
+def _ends(ends: pd.DataFrame) -> str:
+    columns = [
+        text("model", "model"),
+        Column("runs", ("kind", "a", "b", "number"), _pair_or_twin, right=False),
+        Column("accuracy, %", ("accuracy_a", "accuracy_b"), lambda a, b: f"{percent(a)}, {percent(b)}"),
+        Column("difference, points", ("accuracy_a", "accuracy_b"), lambda a, b: percent(b - a)),
+        number("disagree, %", "disagreement", percent),
+    ]
+    noise = ""
+    if ends["noise_most"].notna().any():
+        columns.append(Column("noise", ("noise_least", "noise_most"), _noise))
+        noise = " Noise: standard deviation of what was added to a weight after an update, over the parameters."
+    return folded_table(
+        "At the end of training",
+        ends,
+        columns,
+        "On all test examples: accuracy of the first and of the second run (a twin is the second), and the share of "
+        f"the examples on which their predictions differ.{noise}",
+    )
 
 
 def _what_was_recorded(comparison: Comparison, why: Why) -> str:
@@ -93,29 +404,6 @@ def _twins_in_words(horizons: pd.DataFrame) -> str:
     return f"Twins of each of them: {'; '.join(said)}."
 
 
-def _divergence(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Blocks:
-    why = findings.why
-    if why.curves.empty:
-        return
-    yield "### Step by step, and the horizon"
-    if "divergence" in figures:
-        yield image(figures["divergence"], _divergence_in_words(why))
-        yield note(
-            "Steps and differences are on logarithmic axes. Thick: matched pairs. Thin: continuing twins in their "
-            "backend's colour; dashed: initial twins. Dotted: the horizon. Below: gradient norm and loss of each "
-            "backend's own run, the largest of each stretch of steps. No difference at all is drawn at the lower edge."
-        )
-    yield _horizons_in_words(why)
-    if why.horizons["horizon"].notna().any() and not comparison.manifest.protocol.training.clipnorm:
-        yield (
-            'Beyond the horizon, single seeds and "the same seed in both frameworks" say nothing. What may tame it: '
-            "`--crosscheck-set training.clipnorm=1`, which clips gradients to a global norm."
-        )
-    yield tables.divergence(findings)
-    yield "At the end of training:"
-    yield tables.ends(findings)
-
-
 def _divergence_in_words(why: Why) -> str:
     said = []
     for (model, kind), group in grouped(why.curves, "model", "kind"):
@@ -146,36 +434,6 @@ def _horizons_in_words(why: Why) -> str:
     return f"First recorded step at which a twin passes {HORIZON:g}: {'; '.join(said)}."
 
 
-def _stages(findings: Findings) -> Blocks:
-    why = findings.why
-    if why.stages.empty:
-        return
-    yield "### Stage by stage"
-    if (why.stages["division"] == "matched").any():
-        yield tables.stages(findings)
-    kinked = why.records[why.records["compared"].notna() & (why.records["division"] == "matched")]
-    if len(kinked):
-        said = [
-            f"{escape(row.backend)}, {escape(row.model)} {count(row.flipped)} of {count(row.compared)}"
-            + (f", none further from 0 than {scientific(row.largest)}" if row.flipped else "")
-            for row in each(kinked)
-        ]
-        yield (
-            f"Relu units that are on in a matched model and off in the reference, or the other way round: "
-            f"{'; '.join(said)}. Such a flip is rounding at the kink of a relu, not a fault."
-        )
-    native = why.records[why.records["division"] == "native"]
-    if len(native):
-        yield "What each framework's own defaults do otherwise (findings, not failures):"
-        yield "\n".join(f"- {_leaves(row)}" for row in each(native))
-    rows = len(why.stages)
-    cost = (
-        f"Recording them took {scientific(why.records['seconds'].sum())} s in all and "
-        f"{megabytes(why.records['peak_memory_bytes'].max())} MB at most."
-    )
-    yield folded(f"Every parameter at every stage ({rows} rows)", tables.every_stage(findings), cost)
-
-
 def _leaves(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Say where a native model leaves the matched arithmetic, and with which switches the reference does the same."""
     name = f"{escape(row.backend)}, {escape(row.model)}, native"
@@ -194,46 +452,25 @@ def _leaves(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     return f"{said}; reproduced by the reference with {escape(row.values)}, {source}: {over}."
 
 
-def _causes(findings: Findings) -> Blocks:
-    why = findings.why
-    if why.effects.empty and why.accuracy.empty:
-        return
-    yield "### Ranked causes"
-    for (a, b), rows in grouped(why.causes, "a", "b"):
-        firsts = [
-            f"{escape(model)}: "
-            + ", ".join(f"{row.rank}. {escape(row.title)} ({_size(row)})" for row in each(mine.head(_FIRST_CAUSES)))
-            for model, mine in grouped(rows, "model")
-        ]
-        yield f"**{escape(a)} against {escape(b)}, native.** {'; '.join(firsts)}."
-        yield tables.causes(rows)
-    if len(why.causes):
-        measured = bool(why.causes["seeds"].max())
-        ranked = (
-            "by the size of the effect on test accuracy (matched runs with that factor alone switched, minus matched "
-            "runs of the same seeds, mean over the backends of the pair that were trained so), then, where that was "
-            "not measured, by the mean difference"
-            if measured
-            else "by the mean difference, since no run with a switched factor was trained"
-        )
-        yield note(
-            "Factors that are so in exactly one of the two frameworks' own defaults, each switched alone in the "
-            f"float64 reference from what matched models have. Ranked {ranked}. Differences: in probability over the "
-            "probes, after the last recorded step. An effect within the horizon isn't an effect on accuracy: it says "
-            "how soon and how far a factor moves a trajectory, not which way."
-        )
-    elif len(why.effects):
-        yield "No known factor is native in exactly one backend of a pair."
-    rest = others(why.effects, why.causes)
-    if len(rest):
-        yield folded(f"Factors that set no pair apart ({len(rest)} rows)", tables.other_factors(findings))
-    if len(why.accuracy):
-        yield folded("Effect of each factor on accuracy, by backend", tables.accuracy_effects(findings))
-
-
 def _size(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Give the size of a cause, by what it is ranked by."""
     if not row.seeds:
         return f"mean difference {scientific(row.mean)}"
     span = "" if math.isnan(row.low) else f" [{percent(row.low)}, {percent(row.high)}]"
     return f"accuracy {percent(row.difference)}{span} points"
+
+
+def _pair_or_twin(kind: str, a: str, b: str, twin: int) -> str:
+    return f"{escape(a)} and {escape(b)}, matched" if kind == "matched" else f"{escape(a)} and {kind} twin {twin}"
+
+
+def _noise(least: float, most: float) -> str:
+    return NONE if pd.isna(least) else f"{scientific(least)} to {scientific(most)}"
+
+
+def _stage_cell(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    said = f"{escape(row.parameter)} {scientific(row.error)} / {scientific(row.tolerance)}"
+    return f"{said} ✓" if row.ok else f"**{said}** ✗"
+
+
+PAGE = Page("causes", "Causes", finding, blocks)

@@ -1,19 +1,23 @@
-"""The section of examples: each a compact block that a person can read, with the words that mattered."""
+"""The page of examples: each a compact block that a person can read, with the words that mattered."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+import pandas as pd
 
 from rnn_crosscheck.reports.analysis.examples import FLIP, GAP, SPLIT, STABLE, WRONG, kinds
 from rnn_crosscheck.reports.analysis.findings import Examples, Findings
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.words import LEAST, Moved, Read, Reader
-from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.markdown import escape, folded, note
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, how_to_read
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import count, listing, percent
+from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, percent
+
+_THREE = decimals(3)
 
 #: every example with every run's prediction
 EXAMPLES_FILE = "examples.parquet"
@@ -27,30 +31,56 @@ _TITLES = {
 }
 
 
-def examples(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
-    """Write the section."""
-    shown = [one for one in findings.examples if len(one.rows)]
-    read = [one for one in findings.read if len(one.rows)]
-    if not shown and not read and findings.mistakes.empty:
-        return
-    yield "## Examples"
-    if shown:
-        reader = Reader(comparison.occlusions)
-        first, *others = shown
-        yield f"### {_sides(first)}"
-        yield from _blocks(first, reader)
-        for one in others:
-            yield folded(_sides(one), *_blocks(one, reader))
-        yield _explained(len(comparison.occlusions.words) > 0)
-    yield from _on_disk(comparison, findings)
-    yield from _in_full(read)
-    if len(findings.mistakes):
-        title = f"Wrong in every run, the surest first ({len(findings.good)} runs)"
-        explained = note(
-            "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose "
-            "verdict was cut off."
+def finding(shown: Shown) -> str:
+    """Say how many examples split two sides for good."""
+    findings = shown.findings
+    if not any(len(one.rows) for one in (*findings.examples, *findings.read)) and findings.mistakes.empty:
+        return ""
+    said = []
+    for one in findings.examples[:1]:
+        pair, counts = one.pair, one.counts
+        across, shared = ("backend", "model") if pair["kind"] == "backends" else ("model", "backend")
+        a, b = (escape(str(pair[f"{across}_{side}"])) for side in ("a", "b"))
+        kind = STABLE if STABLE in counts else SPLIT
+        said.append(
+            f"{a} against {b} ({escape(str(pair[f'{shared}_a']))}, {pair['division']}): {count(counts.get(kind, 0))} "
+            f"{kind}s and {count(counts.get(FLIP, 0))} coin flips among {count(sum(counts.values()))} examples."
         )
-        yield folded(title, tables.mistakes(findings.mistakes), explained)
+    return " ".join(said) or "What every run gets wrong."
+
+
+def blocks(shown: Shown) -> Blocks:
+    """Give the page."""
+    findings = shown.findings
+    reader = Reader(shown.comparison.occlusions)
+    listed = [one for one in findings.examples if len(one.rows)]
+    for place, one in enumerate(listed):
+        if place:
+            yield folded(_sides(one), *_blocks(one, reader))
+            continue
+        yield f"## {_sides(one)}"
+        yield from _blocks(one, reader)
+    if listed:
+        yield _explained(len(shown.comparison.occlusions.words) > 0)
+    yield from _on_disk(shown.comparison, findings)
+    yield from _in_full([one for one in findings.read if len(one.rows)])
+    if len(findings.mistakes):
+        yield folded(
+            f"Wrong in every run, the surest first ({len(findings.good)} runs)",
+            mistakes(findings.mistakes),
+            "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose verdict "
+            "was cut off.",
+        )
+
+
+def brief(pair: Any, row: Any, reader: Reader) -> Blocks:  # noqa: ANN401 - a row each of pandas
+    """Show one example in three lines: what it is, what the two sides say of it, and its text."""
+    across = "backend" if pair["kind"] == "backends" else "model"
+    seen = {side: reader.read(str(pair[f"run_{side}"]), row.example_id) for side in ("a", "b")}
+    sides = [f"{escape(pair[f'{across}_{side}'])} {_said(row, side)}" for side in ("a", "b")]
+    label = "positive" if row.label else "negative"
+    yield f"**{escape(row.example_id)}**, labelled {label}. Probability of positive: {'; '.join(sides)}."
+    yield f"> {_marked(row, seen, reader)}"
 
 
 def _sides(one: Examples) -> str:
@@ -70,14 +100,14 @@ def _explained(occluded: bool) -> str:
         if occluded
         else ""
     )
-    return (
+    return how_to_read(
         f"{words}Probabilities are means over seeds, with least and most. What can be concluded: that these trained "
         "models differ on these texts. What can't: that other seeds would (with few seeds many a stable split is "
-        "luck), or that the frameworks differ, which is what [Agreement](#agreement) is about."
+        "luck), or that the frameworks differ, which is what [Agreement](agreement.md) is about."
     )
 
 
-def _blocks(one: Examples, reader: Reader) -> Iterator[str]:
+def _blocks(one: Examples, reader: Reader) -> Blocks:
     kind = ""
     for row in each(one.rows):
         if row.kind != kind:
@@ -86,7 +116,7 @@ def _blocks(one: Examples, reader: Reader) -> Iterator[str]:
         yield from _block(one.pair, row, reader)
 
 
-def _block(pair: Any, row: Any, reader: Reader) -> Iterator[str]:  # noqa: ANN401 - a row each of pandas
+def _block(pair: Any, row: Any, reader: Reader) -> Blocks:  # noqa: ANN401 - a row each of pandas
     cut = ", of which the models see the end only" if row.truncated else ""
     seen_part = "of what they see" if row.truncated else "of them"
     unknown = "" if row.oov != row.oov else f"; {percent(row.oov)} % {seen_part} unknown words"
@@ -152,7 +182,7 @@ def _marked(row: Any, seen: Mapping[str, Read | None], reader: Reader) -> str:  
     return " ".join(written)
 
 
-def _on_disk(comparison: Comparison, findings: Findings) -> Iterator[str]:
+def _on_disk(comparison: Comparison, findings: Findings) -> Blocks:
     across = findings.pairs[findings.pairs["kind"] == "backends"]
     if across.empty:
         return
@@ -175,10 +205,10 @@ def _on_disk(comparison: Comparison, findings: Findings) -> Iterator[str]:
     )
 
 
-def _in_full(read: list[Examples]) -> Iterator[str]:
+def _in_full(read: list[Examples]) -> Blocks:
     if not read:
         return
-    yield "### Read in full"
+    yield "## Read in full"
     yield (
         "Of each outcome of a pair of models, both right, one of them alone, both wrong, a few examples with their "
         "whole text. They are drawn by the SHA-256 of their ids, the smallest first: anybody can repeat the draw, "
@@ -194,7 +224,7 @@ def _in_full(read: list[Examples]) -> Iterator[str]:
     )
 
 
-def whole_examples(one: Examples) -> Iterator[str]:
+def whole_examples(one: Examples) -> Blocks:
     """Show each example with what both models said, and its text as a quotation."""
     pair = one.pair
     for row in each(one.rows):
@@ -223,3 +253,42 @@ def pair_in_words(one: Examples, verb: str = "disagree") -> str:
     shared = pair["model_a"] if across == "backend" else pair["backend_a"]
     said = f"{pair[f'{across}_a']} (A) and {pair[f'{across}_b']} (B) {verb}"
     return escape(f"{said}: {shared}, {pair['division']}, seed {pair['seed_a']}" if shared else said)
+
+
+def split_examples(examples: Examples) -> str:
+    """Examples on which the two runs of a pair disagree."""
+    pair = examples.pair
+    across = "backend" if pair["kind"] == "backends" else "model"
+    columns = [
+        text("example", "example_id"),
+        number("label", "label", count),
+        *(number(str(pair[f"{across}_{side}"]), f"probability_{side}", _THREE) for side in ("a", "b")),
+        number("gap", "gap", _THREE),
+        Column("every seed", ("stable",), _stable, right=False),
+        text("text", "snippet"),
+    ]
+    if not pair["division"]:  # of models trained anywhere there is one each
+        columns = [column for column in columns if column.head != "every seed"]
+    return table(examples.rows, columns, padded=False)
+
+
+def _stable(stable: Any) -> str:  # noqa: ANN401 - True, False or None out of a DataFrame
+    return NONE if stable is None or pd.isna(stable) else "yes" if stable else "no"
+
+
+def mistakes(rows: pd.DataFrame) -> str:
+    """Examples that every run gets wrong."""
+    columns = [
+        text("example", "example_id"),
+        number("label", "label", count),
+        Column("probabilities", ("least", "most"), interval(_THREE)),
+        number("tokens", "length", count),
+        Column("truncated", ("truncated",), lambda cut: "yes" if cut else "no", right=False),
+        text("text", "snippet"),
+    ]
+    if rows["length"].isna().all():  # predictions of models trained anywhere come without it
+        columns = [column for column in columns if column.head not in ("tokens", "truncated")]
+    return table(rows, columns, padded=False)
+
+
+PAGE = Page("examples", "Examples", finding, blocks)

@@ -1,27 +1,17 @@
-"""The section on what changed since an earlier comparison: its tables, and its sentence of the answer."""
+"""The page on what changed since an earlier comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.changes import Changes
-from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped, records
-from rnn_crosscheck.reports.pages.markdown import (
-    Column,
-    code,
-    escape,
-    note,
-    number,
-    plain_table,
-    table,
-    text,
-    unless_long,
-)
-from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.pages.markdown import Column, code, escape, number, plain_table, text
+from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
+from rnn_crosscheck.reports.pages.speed import backend_column, operation_in_words
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, named, percent, plain, significant
 
 _TWO = decimals(2)
@@ -30,33 +20,37 @@ _TWO = decimals(2)
 _SPELLED_OUT = 6
 
 
-def what_changed(comparison: Comparison, findings: Findings, figures: Mapping[str, str]) -> Iterator[str]:
-    """Write the section, if there is an earlier comparison."""
-    since = findings.since
+def finding(shown: Shown) -> str:
+    """Say the most important change."""
+    since = shown.findings.since
     if since is None:
-        return
-    yield "## What changed since"
+        return ""
     if since.problem:
-        yield f"Nothing can be said about the earlier comparison {code(since.place)}: {escape(since.problem)}"
+        return f"Nothing can be said about the earlier comparison {code(since.place)}: {escape(since.problem)}"
+    if since.nothing:
+        return "No backend and model has results in both comparisons, so nothing can be compared."
+    return " ".join(in_short(since))
+
+
+def blocks(shown: Shown) -> Blocks:
+    """Give the page."""
+    since = shown.findings.since
+    if since is None or since.problem:
         return
     commit = f", commit {code(since.commit)}" if since.commit else ""
     yield f"Compared with {code(since.place)}, made {escape(since.created)}{commit}. {' '.join(_told(since))}"
     rows = since.conditions
-    shown = rows if len(since.protocol) > _SPELLED_OUT else rows[rows["of"] != "protocol"]
-    if len(shown):
-        yield unless_long("Conditions that differ", len(shown), conditions_table(shown))
-    if since.nothing:
-        yield "No backend and model has results in both, so nothing can be compared."
-        return
+    shown_rows = rows if len(since.protocol) > _SPELLED_OUT else rows[rows["of"] != "protocol"]
+    yield folded_table("Conditions that differ", shown_rows, _condition_columns())
     if len(since.accuracy):
-        yield "### Accuracy, now and before"
-        yield unless_long("Accuracy, now and before", len(since.accuracy), accuracy_table(since))
+        yield "## Accuracy, now and before"
+        yield from shown_table("Accuracy", since.accuracy, accuracy_columns(bold=True), _ACCURACY_EXPLAINED)
     if len(since.disagreement):
-        yield "### Predictions, now and before"
-        yield unless_long("Predictions, now and before", len(since.disagreement), disagreement_table(since))
+        yield "## Predictions, now and before"
+        yield from _disagreement(since.disagreement)
     if len(since.timings):
-        yield "### Times, now and before"
-        yield unless_long("Times, now and before", len(since.timings), timings_table(since))
+        yield "## Times, now and before"
+        yield from _timings(since.timings)
 
 
 def _told(since: Changes) -> Iterator[str]:
@@ -82,18 +76,26 @@ def _value(value: str) -> str:
     return escape(value) or "nothing"
 
 
-def conditions_table(rows: pd.DataFrame) -> str:
-    """Conditions that differ."""
-    columns = [
+def _condition_columns() -> list[Column]:
+    return [
         text("of", "of"),
         text("what", "what"),
         Column("before", ("before",), lambda value: escape(value) or NONE, right=False),
         Column("now", ("now",), lambda value: escape(value) or NONE, right=False),
     ]
-    return table(rows, columns, padded=False) + "\n\n" + note("What differs between the two comparisons.")
 
 
-def _accuracy_columns(*, bold: bool) -> list[Column]:
+_ACCURACY_EXPLAINED = (
+    "Mean test accuracy in per cent, and the difference of the means in points, with Welch's 95 % interval over seeds, "
+    "which takes two seeds a side. Equal seeds aren't paired, since another version need not draw the same numbers "
+    "from them. Same run conditions: of the seeds in both, those whose run has an equal key (protocol, data, versions, "
+    "source). Bold: the interval excludes 0."
+)
+
+
+def accuracy_columns(*, bold: bool) -> list[Column]:
+    """Give the columns of accuracy now and before; with `bold`, what the interval is sure of is."""
+
     def difference(value: float, low: float, high: float) -> str:
         written = _signed(value)
         return f"**{written}**" if bold and (low > 0 or high < 0) else written
@@ -111,22 +113,8 @@ def _accuracy_columns(*, bold: bool) -> list[Column]:
     ]
 
 
-def accuracy_table(since: Changes) -> str:
-    """Accuracy now and before."""
-    return (
-        table(since.accuracy, _accuracy_columns(bold=True))
-        + "\n\n"
-        + note(
-            "Mean test accuracy in per cent, and the difference of the means in points, with Welch's 95 % interval "
-            "over seeds, which takes two seeds a side. Equal seeds aren't paired, since another version need not draw "
-            "the same numbers from them. Same run conditions: of the seeds in both, those whose run has an equal key "
-            "(protocol, data, versions, source). Bold: the interval excludes 0."
-        )
-    )
-
-
-def disagreement_table(since: Changes) -> str:
-    """Predictions that are others than before."""
+def _disagreement(rows: pd.DataFrame) -> Blocks:
+    """Show predictions that are others than before."""
     columns = [
         text("model", "model"),
         text("division", "division"),
@@ -137,55 +125,56 @@ def disagreement_table(since: Changes) -> str:
         number("seeds in both", "seeds", count),
         Column("same run conditions", ("alike", "seeds"), _of),
     ]
-    explained = (
+    explained = [
         "Share of the test examples, joined by id, on which a run and the run of the same seed before predict "
         "differently: mean over the seeds in both."
-    )
-    if (since.disagreement["over"] == "examples").any():
-        explained += (
-            " With one seed (or without any spread over the runs) the interval is Wilson's, over examples: it says "
+    ]
+    if (rows["over"] == "examples").any():
+        explained.append(
+            "With one seed (or without any spread over the runs) the interval is Wilson's, over examples: it says "
             "nothing about other seeds."
         )
-    rows = since.disagreement
     if ((rows["alike"] == rows["seeds"]) & (rows["disagreement"] > 0)).any():
-        explained += " Where all run conditions are the same, what differs is what repeating a run does."
-    explained += " Two seeds of one backend disagree as well: the reseeded rung under Agreement says how much."
-    return table(since.disagreement, columns) + "\n\n" + note(explained)
+        explained.append("Where all run conditions are the same, what differs is what repeating a run does.")
+    explained.append("Two seeds of one backend disagree as well: [agreement](agreement.md) says how much.")
+    yield from shown_table("Predictions", rows, columns, *explained)
 
 
-def timings_table(since: Changes) -> str:
+def _timings(timings: pd.DataFrame) -> Blocks:
     """Show times now and before."""
-    bases = sorted({base for base in since.timings["base"] if base})
+    bases = sorted({base for base in timings["base"] if base})
     base = bases[0] if len(bases) == 1 else "the baseline"
     columns = [
         text("model", "model"),
-        Column("operation", ("operation",), lambda name: name.replace("_", " "), right=False),
-        Column("backend", ("backend", "setting"), lambda name, setting: escape(named(name, setting)), right=False),
-        number("ms before", "ms_before", significant),
-        number("ms now", "ms", significant),
-        number("now / before", "ratio", _TWO),
-        Column("its 95 % interval", ("low", "high"), interval(_TWO)),
-        number(f"times {base}'s, before", "relative_before", _TWO),
-        number("same, now", "relative", _TWO),
+        Column("operation", ("operation",), operation_in_words, right=False),
+        backend_column(),
+        Column("ms before, now", ("ms_before", "ms"), lambda *times: ", ".join(map(significant, times))),
+        Column("now / before", ("ratio", "low", "high"), _with_interval),
+        Column(
+            f"times {base}'s before, now", ("relative_before", "relative"), lambda *both: ", ".join(map(_TWO, both))
+        ),
         Column("change", ("change", "change_low", "change_high", "noise"), _change),
-        Column("its 95 % interval ", ("change_low", "change_high"), interval(_TWO)),
         Column("A/A band", ("noise",), _band),
     ]
     explained = (
-        "Geometric means. Now / before: the two were measured at two times, not in turn, so this holds whatever the "
-        "machine did at either; its interval is for independent rounds of both (Welch, on logarithms) and doesn't know "
-        "of that. Change: the ratio to the baseline backend now, over that ratio before. Each was taken round by "
-        "round, so the machine cancels; but it moves as well when the baseline backend itself became faster or slower. "
-        "A/A band: how far two workers of one backend stood apart in the two measurements; a change inside it is no "
-        "difference. Bold: clear of 1 and of that band."
+        "Geometric means, with 95 % intervals. Now / before: the two were measured at two times, not in turn, so this "
+        "holds whatever the machine did at either; its interval is for independent rounds of both (Welch, on "
+        "logarithms) and doesn't know of that. Change: the ratio to the baseline backend now, over that ratio before. "
+        "Each was taken round by round, so the machine cancels; but it moves as well when the baseline backend itself "
+        "became faster or slower. A/A band: how far two workers of one backend stood apart in the two measurements; a "
+        "change inside it is no difference. Bold: clear of 1 and of that band."
     )
     unlike = [
         f"{escape(why)} ({'; '.join(dict.fromkeys(_timed(row) for row in each(rows)))})"
-        for why, rows in grouped(since.timings[since.timings["unlike"] != ""], "unlike")
+        for why, rows in grouped(timings[timings["unlike"] != ""], "unlike")
     ]
     if unlike:
         explained += f" Other work now than before, so not comparable: {'; '.join(unlike)}."
-    return table(since.timings, columns) + "\n\n" + note(explained)
+    yield from shown_table("Times", timings, columns, explained)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return _TWO(value) if pd.isna(low) else f"{_TWO(value)} {interval(_TWO)(low, high)}"
 
 
 def _timed(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -193,7 +182,8 @@ def _timed(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 
 
 def _change(change: float, low: float, high: float, noise: float) -> str:
-    return f"**{_TWO(change)}**" if low > noise or high < 1 / noise else _TWO(change)
+    written = _TWO(change) if pd.isna(low) else f"{_TWO(change)} {interval(_TWO)(low, high)}"
+    return f"**{written}**" if low > noise or high < 1 / noise else written
 
 
 def _band(noise: float) -> str:
@@ -214,7 +204,7 @@ def terminal(since: Changes) -> list[tuple[str, str]]:
     """Give title and plain text of the table that a terminal shows."""
     if since.problem or since.accuracy.empty:
         return []
-    return [(f"accuracy since {plain(since.place)}", plain_table(since.accuracy, _accuracy_columns(bold=False)))]
+    return [(f"accuracy since {plain(since.place)}", plain_table(since.accuracy, accuracy_columns(bold=False)))]
 
 
 def as_rows(since: Changes) -> dict[str, Any]:
@@ -234,7 +224,7 @@ def as_rows(since: Changes) -> dict[str, Any]:
     }
 
 
-# --- the answer -----------------------------------------------------------------------------------------------
+# --- the finding -----------------------------------------------------------------------------------------------
 
 
 def in_short(since: Changes) -> list[str]:
@@ -243,7 +233,7 @@ def in_short(since: Changes) -> list[str]:
         return []
     said = [*_accuracy_in_short(since), *_predictions_in_short(since), *_steps_in_short(since)]
     differ = ", under another protocol" if since.other_protocol else ""
-    return [f"Since the [earlier comparison](#what-changed-since){differ}: {'; '.join(said)}."]
+    return [f"Since the earlier comparison{differ}: {'; '.join(said)}."]
 
 
 def _accuracy_in_short(since: Changes) -> Iterator[str]:
@@ -322,3 +312,6 @@ def _whose(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 
 def _cell(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     return f"{escape(row.model)} of {escape(row.backend)}, {row.division}"
+
+
+PAGE = Page("since", "What changed since", finding, blocks)

@@ -1,0 +1,233 @@
+"""The front page: one screen with the verdict, the three tables, and the way to the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from rnn_crosscheck.reports.analysis.examples import SPLIT, STABLE
+from rnn_crosscheck.reports.analysis.findings import Findings
+from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.analysis.verdicts import TIMED, missing_seeds
+from rnn_crosscheck.reports.analysis.words import Reader
+from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, accuracy_figure, accuracy_table, cut
+from rnn_crosscheck.reports.pages.agreement import group_columns
+from rnn_crosscheck.reports.pages.examples import brief
+from rnn_crosscheck.reports.pages.markdown import Column, code, document, escape, table, text
+from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown
+from rnn_crosscheck.reports.pages.speed import baseline, timing_columns
+from rnn_crosscheck.reports.pages.verdict import MOST_MODELS, Cell, questions, sentences
+from rnn_crosscheck.reports.writing import count, decimals, listing
+
+_TWO = decimals(2)
+
+#: rows of each table, and runs that are named as lost
+_ROWS, _NAMED = 12, 3
+
+#: columns of a terminal
+_WIDTH = 100
+
+
+def front_page(shown: Shown, pages: Sequence[Page]) -> str:
+    """Write ``report.md``; `pages` are those of details that there are."""
+    return document(
+        [
+            *_head(shown),
+            *_verdict(shown),
+            accuracy_figure(shown),
+            *_tables(shown),
+            *_examples(shown),
+            *_trust(shown),
+            *_contents(shown, pages),
+        ]
+    )
+
+
+def _head(shown: Shown) -> Blocks:
+    manifest, facts = shown.comparison.manifest, shown.comparison.facts
+    models = listing([escape(name) for name in dict.fromkeys(shown.comparison.runs["model"])])
+    backends = " against ".join(escape(name) for name in manifest.backends)
+    yield f"# {backends}: {models} on {escape(facts.name)}"
+    yield (
+        f"Protocol {escape(manifest.protocol.name)}, {count(len(shown.comparison.test))} test examples, on "
+        f"{manifest.device}, {escape(manifest.created)}: {code(manifest.command)}"
+    )
+    if lost := without_result(shown.findings.runs):
+        yield f"{lost} See [runs]({shown.page('runs')})."
+    for name, reason in shown.comparison.timings.failures.items():
+        yield f"**{escape(name)} was not timed**: {escape(reason)}"
+    if manifest.inference:
+        names = listing([escape(name) for name in manifest.inference])
+        yield f"{names} trains nothing: it predicts with the weights of the others, and its predictions are timed."
+
+
+def without_result(runs: pd.DataFrame) -> str:
+    """Name the runs that were lost; nothing if all went well, or if nothing was asked to be trained."""
+    lost = runs[runs["status"] != "ok"]
+    if lost.empty or (runs["status"] == "not run").all():
+        return ""
+    kinds = listing([f"{len(group)} {status}" for status, group in grouped(lost, "status")])
+    names = [escape(str(name)) for name in lost.index[:_NAMED]]
+    names += [f"{len(lost) - len(names)} more"] if len(lost) > len(names) else []
+    have = "has" if len(lost) == 1 else "have"
+    return f"**{len(lost)} of {len(runs)} runs {have} no result** ({kinds}): {listing(names)}."
+
+
+def _verdict(shown: Shown) -> Blocks:
+    findings = shown.findings
+    yield "\n".join(f"- {sentence}" for sentence in in_short(findings))
+    asked = questions(findings)
+    if not asked:
+        return
+    models = [model for model in findings.model_names if any(model in row.cells for row in asked)]
+    rows = [
+        {"": row.asked} | {model: row.cells[model].link(shown.page(row.page)) for model in models if model in row.cells}
+        for row in asked
+    ]
+    columns = [text("", ""), *(Column(model, (model,), str, right=False) for model in models[:MOST_MODELS])]
+    yield table(pd.DataFrame(rows, columns=["", *models]).fillna(""), columns, padded=False)
+    if len(models) > MOST_MODELS:
+        yield f"{len(models) - MOST_MODELS} more models are in [accuracy]({shown.page('accuracy')})."
+    yield from _what_would_decide(shown)
+
+
+def in_short(findings: Findings) -> list[str]:
+    """Give the verdict in sentences, whatever there is."""
+    said = sentences(findings)
+    if findings.accuracy.empty:
+        said.append("No run has a result, so nothing can be concluded about accuracy and predictions.")
+    elif findings.accuracy["backend"].nunique() == 1:
+        name = escape(findings.accuracy["backend"].iloc[0])
+        said.insert(0, f"Only {name} has results, so backends can't be compared.")
+    return said
+
+
+def _what_would_decide(shown: Shown) -> Blocks:
+    """Say how many seeds would probably decide what is open, how long they take, and the command."""
+    command = shown.comparison.manifest.command
+    lines = []
+    for row in missing_seeds(shown.findings.verdicts, shown.findings.runs):
+        models = listing([escape(model) for model in row["models"]])
+        option = f"--crosscheck-set seeds.{row['division']}={row['seeds']}"
+        if "--crosscheck-seeds" in command:
+            option = f"--crosscheck-seeds {row['seeds']}"
+        lines.append(
+            f"- {row['seeds']} {row['division']} seeds would probably decide {models}, about "
+            f"{_minutes(row['seconds'])} here: {code(f'{command} {option}')}"
+        )
+    yield "\n".join(lines)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{count(max(1, round(seconds / 60)))} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _tables(shown: Shown) -> Blocks:
+    findings = shown.findings
+    if len(findings.accuracy):
+        yield "## Accuracy, %"
+        yield accuracy_table(shown, _ROWS)
+    if len(findings.timings):
+        yield f"## Time, with {escape(baseline(findings))} by default as 1"
+        timed = findings.timings
+        order = (timed["operation"] != TIMED).astype(int) + 2 * (timed["operation"] == "predict_one")
+        rows = timed.assign(order=order).sort_values("order", kind="stable")
+        wanted = ("model", "operation", "backend", "ratio", "95 % interval", "ms")
+        yield cut(shown, rows, [column for column in timing_columns() if column.head in wanted], _ROWS, "speed")
+    across = findings.groups[findings.groups["kind"] == findings.groups["kind"].iloc[:1].sum()]
+    if len(across):
+        yield "## Disagreement, % of the test examples"
+        yield from _disagreement(shown, across)
+
+
+def _disagreement(shown: Shown, rows: pd.DataFrame) -> Blocks:
+    """Show what disagrees beyond chance first; of many pairs, those that show nothing are counted."""
+    if len(rows) > _ROWS:
+        beyond = rows[(rows["disagreement"] - rows["floor"]) > 0]
+        rows = beyond.assign(on_top=beyond["disagreement"] - beyond["floor"]).nlargest(_ROWS, "on_top")
+    hidden = int((shown.findings.groups["kind"] == rows["kind"].iloc[0]).sum()) - len(rows) if len(rows) else 0
+    wanted = ("division", "runs", "disagree, %", "range", "floor, %", "kappa", "pairs")
+    if len(rows):
+        yield table(rows, [column for column in group_columns() if column.head in wanted])
+    if hidden:
+        yield f"{hidden} more in [agreement]({shown.page('agreement')})."
+
+
+def _examples(shown: Shown) -> Blocks:
+    chosen = [
+        (one.pair, row) for one in shown.findings.examples[:1] for row in each(one.rows) if row.kind in (STABLE, SPLIT)
+    ][:3]
+    if not chosen:
+        return
+    yield "## Three examples"
+    reader = Reader(shown.comparison.occlusions)
+    for pair, row in chosen:
+        yield from brief(pair, row, reader)
+
+
+def _trust(shown: Shown) -> Blocks:
+    lines = [*_seeds(shown.findings.accuracy), *_noise(shown.findings), *_not_recorded(shown)]
+    if lines:
+        yield "## How far to trust it"
+        yield "\n".join(f"- {line}" for line in lines)
+
+
+def _seeds(summaries: pd.DataFrame) -> Blocks:
+    if summaries.empty:
+        return
+    least = {division: int(rows["seeds"].min()) for division, rows in grouped(summaries, "division")}
+    said = listing([f"{n} {division}" for division, n in least.items()])
+    few = f" Fewer than {ENOUGH_SEEDS} bear little: look at the dots." if min(least.values()) < ENOUGH_SEEDS else ""
+    yield f"Seeds of each backend and model: {said}.{few} All this holds for this protocol only."
+
+
+def _noise(findings: Findings) -> Blocks:
+    band = findings.again[findings.again["operation"] == TIMED]
+    if len(band):
+        yield (
+            "Noise of this machine: a training step of one backend in two processes took "
+            f"{_TWO(band['band_low'].min())} to {_TWO(band['band_high'].max())} of each other's time."
+        )
+    elif len(findings.timings):
+        yield "The machine's noise is not known: no backend was timed against itself."
+
+
+def _not_recorded(shown: Shown) -> Blocks:
+    """Name what wasn't recorded, and the command that adds it."""
+    why, command = shown.findings.why, shown.comparison.manifest.command
+    missing = []
+    if why.stages.empty:
+        missing.append("stages against the reference (`-k parity`)")
+    if shown.findings.timings.empty and not shown.comparison.timings.failures:
+        missing.append("times (`-k timing`)")
+    if missing and len(shown.findings.runs):
+        yield f"Not recorded: {listing(missing)}."
+    twins = (why.ends["kind"] != "matched").any()
+    if "matched" in shown.findings.accuracy["division"].to_numpy() and not twins:
+        added = code(f"{command} --crosscheck-set parity.continuing_twins=3")
+        yield f"There are no twins, so what rounding alone does is not known. This adds them: {added}"
+
+
+def _contents(shown: Shown, pages: Sequence[Page]) -> Blocks:
+    if pages:
+        yield "## Contents"
+        yield "\n".join(f"- [{page.title}]({shown.page(page.name)}): {page.finding(shown)}" for page in pages)
+
+
+def terminal(findings: Findings) -> list[tuple[str, str]]:
+    """Give title and text of the verdict table for the end of a terminal session, no wider than 100 columns."""
+    asked = questions(findings)
+    models = [model for model in findings.model_names if any(model in row.cells for row in asked)][:MOST_MODELS]
+    if not asked:
+        return []
+    first = max(len(row.asked) for row in asked)
+    if 14 * len(models) > _WIDTH - first:
+        # As many models as fit side by side.
+        models = models[: max(1, (_WIDTH - first) // 14)]
+    room = (_WIDTH - first) // len(models) - 2
+    rows: list[list[Any]] = [[row.asked, *(row.cells.get(model, Cell()).plain() for model in models)] for row in asked]
+    shown = tabulate(rows, headers=["", *models], tablefmt="simple", maxcolwidths=[None, *([room] * len(models))])
+    return [("verdict", shown)]

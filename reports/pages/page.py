@@ -1,0 +1,92 @@
+"""What all pages share: a title, one finding, and blocks of Markdown below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from rnn_crosscheck.reports.analysis.findings import Findings
+from rnn_crosscheck.reports.pages.markdown import Column, document, folded, image, table
+from rnn_crosscheck.reports.read.comparison import Comparison
+
+#: the page that explains every word once; lies beside the others
+WORDS = "reading-the-report.md"
+
+#: tables with more rows fold away
+LONG = 24
+
+Blocks = Iterator[str]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page is made of.
+
+    Attributes
+    ----------
+    figures
+        Names of the figures that were drawn.
+    root
+        Way from the page to the folder of the comparison: empty for the front page.
+    """
+
+    comparison: Comparison
+    findings: Findings
+    figures: frozenset[str] = frozenset()
+    root: str = ""
+
+    def figure(self, name: str, alt: str) -> str:
+        """Show a figure if it was drawn; `alt` says what it shows to those who can't see it."""
+        return image(f"{self.root}figures/{name}.svg", alt) if name in self.figures else ""
+
+    def page(self, name: str) -> str:
+        """Give the way to a page of details, or to a part of one (``accuracy#by-length``)."""
+        page, _, part = name.partition("#")
+        folder = "" if self.root else "details/"
+        return f"{folder}{page}.md{'#' if part else ''}{part}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of details.
+
+    Attributes
+    ----------
+    name
+        Of its file in ``details/``.
+    finding
+        Gives its news in one sentence; empty if there is nothing to show, and then there is no page.
+    blocks
+        Gives what stands below that.
+    """
+
+    name: str
+    title: str
+    finding: Callable[[Shown], str]
+    blocks: Callable[[Shown], Blocks]
+
+
+def render(page: Page, shown: Shown) -> str:
+    """Write a page of details."""
+    below = replace(shown, root="../")
+    return document([f"# {page.title}", page.finding(below), *page.blocks(below), "[Back to the report](../report.md)"])
+
+
+def how_to_read(*sentences: str) -> str:
+    """Explain a table or a figure, folded away, and say where the words are explained."""
+    return folded("How to read this", f"{' '.join(sentences)} [Every word]({WORDS})")
+
+
+def shown_table(title: str, rows: pd.DataFrame, columns: list[Column], *sentences: str) -> Blocks:
+    """Show a table with its explanation; fold it away under its title if nobody would read all of it."""
+    written = table(rows, columns)
+    yield folded(f"{title} ({len(rows)} rows)", written) if len(rows) > LONG else written
+    if sentences:
+        yield how_to_read(*sentences)
+
+
+def folded_table(title: str, rows: pd.DataFrame, columns: list[Column], *sentences: str) -> str:
+    """Fold a table away with its explanation; nothing if it has no rows."""
+    return folded(f"{title} ({len(rows)} rows)", table(rows, columns), *sentences) if len(rows) else ""

@@ -1,0 +1,263 @@
+"""The verdict: a word and a number for each question and model, in a table, in sentences and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from rnn_crosscheck.reports.analysis.findings import Findings, Why
+from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, UNDECIDED
+from rnn_crosscheck.reports.pages.markdown import escape
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, significant
+
+_TWO = decimals(2)
+
+#: what is held equal in each division
+CONDITIONS = {"native": "own defaults", "matched": "all equal"}
+_UNDER = {"native": "With their own defaults", "matched": "With everything equal"}
+
+#: models that the table has columns for
+MOST_MODELS = 8
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is said of one question about one model.
+
+    Attributes
+    ----------
+    name
+        Who is ahead for sure, in bold; empty if nobody is.
+    said
+        The rest, as plain text.
+    """
+
+    name: str = ""
+    said: str = ""
+
+    def plain(self) -> str:
+        """Write it for a terminal."""
+        return f"{self.name} {self.said}".strip()
+
+    def link(self, target: str) -> str:
+        """Write it as Markdown that leads to its page."""
+        name = f"**{escape(self.name)}** " if self.name else ""
+        return f"[{name}{escape(self.said)}]({target})" if self.plain() else ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of the verdict table; `page` has the evidence."""
+
+    asked: str
+    page: str
+    cells: Mapping[str, Cell]
+
+
+def questions(findings: Findings) -> list[Question]:
+    """Give the rows of the verdict table that there is something to say to."""
+    verdicts = findings.verdicts
+    rows = [
+        Question(f"more accurate, {words}", "accuracy", _accuracy(verdicts, division))
+        for division, words in CONDITIONS.items()
+    ]
+    rows += [
+        Question("what rounding alone changes", "causes", dict(_rounding(findings.why))),
+        Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),
+        Question("computes the right thing", "causes", dict(_stages(findings.why))),
+        Question("faster training step", "speed", _speed(verdicts)),
+        Question("predictions that differ, own defaults", "agreement", dict(_disagreement(findings))),
+    ]
+    return [row for row in rows if row.cells]
+
+
+def _accuracy(verdicts: pd.DataFrame, division: str) -> dict[str, Cell]:
+    mine = verdicts[(verdicts["question"] == "accuracy") & (verdicts["division"] == division)]
+    return {row.model: _of_accuracy(row) for row in each(mine)}
+
+
+def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
+    gap = f"+{percent(row.value)}"
+    span = interval(percent)(row.low, row.high)
+    if row.verdict == BETTER:
+        return Cell(row.best, f"{gap} {span}")
+    if row.verdict == SAME:
+        return Cell(said=f"same: {row.best} {gap} {span}")
+    if row.verdict == UNDECIDED:
+        return Cell(said=f"undecided: {row.best} {gap} {span}; {_more_seeds(row.needed)}")
+    why = "one seed" if row.seeds == 1 else "seeds don't spread"
+    return Cell(said=f"? {row.best} {gap} ({why})")
+
+
+#: more seeds than this are no advice
+_MOST_SEEDS = 200
+
+
+def _more_seeds(needed: float) -> str:
+    return f"try {count(needed)} seeds" if needed <= _MOST_SEEDS else f"more than {_MOST_SEEDS} seeds"
+
+
+def _speed(verdicts: pd.DataFrame) -> dict[str, Cell]:
+    return {row.model: _of_speed(row) for row in each(verdicts[verdicts["question"] == "speed"])}
+
+
+def _of_speed(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
+    figures = f"{_TWO(row.value)} {interval(_TWO)(row.low, row.high)}"
+    if row.verdict == BETTER:
+        return Cell(row.best, figures)
+    return Cell(said=f"{row.verdict}: {row.best} {figures}")
+
+
+def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
+    for model, rows in grouped(why.ends, "model"):
+        kinds = [kind for kind in ("continuing", "initial") if (rows["kind"] == kind).any()]
+        pairs = rows.loc[rows["kind"] == "matched", "disagreement"]
+        said = []
+        if kinds:
+            twins = rows.loc[rows["kind"] == kinds[0], "disagreement"]
+            said.append(f"{_from_to(twins)} of predictions")
+        if len(pairs):
+            said.append(f"{'the two differ' if len(pairs) == 1 else 'two backends differ'} by {_from_to(pairs)}")
+        if kinds:
+            yield str(model), Cell(said="; ".join(said))
+
+
+def _from_to(shares: pd.Series) -> str:
+    least, most = percent(shares.min()), percent(shares.max())
+    return f"{most} %" if least == most else f"{least} to {most} %"
+
+
+def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
+    firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
+    for model, rows in grouped(firsts, "model"):
+        names = [f"{row.native_in}'s {row.title}" for row in each(rows.head(2))]
+        yield str(model), Cell(said="; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else ""))
+
+
+def _stages(why: Why) -> Iterator[tuple[str, Cell]]:
+    matched = why.stages[why.stages["division"] == "matched"]
+    for model, rows in grouped(matched, "model"):
+        failed = rows[~rows["ok"]].drop_duplicates("backend")
+        total = rows["backend"].nunique()
+        if len(failed):
+            names = [f"{row.backend} fails: {STAGE_WORDS[row.stage]}" for row in each(failed.head(2))]
+            more = f"; {len(failed) - 2} more" if len(failed) > 2 else ""
+            yield str(model), Cell(said=f"{'; '.join(names)}{more}")
+        else:
+            who = {1: str(rows["backend"].iloc[0]), 2: "both"}.get(total, f"all {total}")
+            yield str(model), Cell(said=f"{who}, all {rows['stage'].nunique()} stages")
+
+
+def _disagreement(findings: Findings) -> Iterator[tuple[str, Cell]]:
+    """Name the pair of backends that differs most beyond what seeds do."""
+    groups = findings.groups
+    mine = groups[(groups["kind"] == "backends") & (groups["division"] == "native")]
+    for model, rows in grouped(mine, "model_a"):
+        beyond = rows["disagreement"] - rows["floor"].fillna(0)
+        row = next(each(rows[beyond == beyond.max()]))
+        pair = f"{row.backend_a} and {row.backend_b}: " if len(rows) > 1 else ""
+        floor = "one seed: no floor" if pd.isna(row.floor) else f"two seeds of one: {percent(row.floor)} %"
+        yield str(model), Cell(said=f"{pair}{percent(row.disagreement)} % ({floor})")
+
+
+# --- in sentences -------------------------------------------------------------------------------------------
+
+
+def sentences(findings: Findings) -> list[str]:
+    """Say the verdict: a sentence a division, one on speed, one on the models."""
+    said = accuracy_in_words(findings)
+    if right := stages_in_words(findings.why):
+        said.append(right)
+    said += speed_in_words(findings)
+    if better := models_in_words(findings):
+        said.append(better)
+    return said
+
+
+def accuracy_in_words(findings: Findings) -> list[str]:
+    """Say who is more accurate, a sentence a division."""
+    margin = findings.margin.accuracy
+    verdicts = findings.verdicts[findings.verdicts["question"] == "accuracy"]
+    said = []
+    for division, rows in grouped(verdicts, "division"):
+        parts = [
+            f"**{escape(best)} is more accurate** ({_gaps(mine)} points)"
+            for best, mine in grouped(rows[rows["verdict"] == BETTER], "best")
+        ]
+        if len(same := rows[rows["verdict"] == SAME]):
+            who = "the two are" if (rows["pairs"] == 1).all() else "the best two are"
+            point = f"{margin:g} point{'' if margin == 1 else 's'}"
+            parts.append(f"{who} the same within {point} ({_models(same)})")
+        if len(undecided := rows[rows["verdict"] == UNDECIDED]):
+            parts.append(f"it is undecided which is more accurate ({_models(undecided)})")
+        if len(unknown := rows[rows["verdict"] == "?"]):
+            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "there is no interval"
+            parts.append(f"{why} ({_models(unknown)})")
+        said.append(f"{_UNDER[str(division)]} {'; '.join(parts)}.")
+    return said
+
+
+def _models(rows: pd.DataFrame) -> str:
+    return listing([escape(model) for model in rows["model"]])
+
+
+def _gaps(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{escape(row.model)} +{percent(row.value)}" for row in each(rows))
+
+
+def stages_in_words(why: Why) -> str:
+    """Say whether the matched models compute the right thing."""
+    matched = why.stages[why.stages["division"] == "matched"]
+    if matched.empty:
+        return ""
+    failed = matched[~matched["ok"]].drop_duplicates(["backend", "model"])
+    if failed.empty:
+        names = [escape(name) for name in matched["backend"].unique()]
+        who = {1: names[0], 2: "Both backends"}.get(len(names), f"All {len(names)} backends")
+        verb = "computes" if len(names) == 1 else "compute"
+        return f"{who} {verb} what the float64 reference computes, at every stage."
+    said = [
+        f"**{escape(backend)} computes something else**: "
+        f"{listing([f'{escape(row.model)} ({STAGE_WORDS[row.stage]})' for row in each(rows)])}"
+        for backend, rows in grouped(failed, "backend")
+    ]
+    return f"{'; '.join(said)}."
+
+
+def speed_in_words(findings: Findings) -> list[str]:
+    """Say whose training step is faster."""
+    rows = findings.verdicts[findings.verdicts["question"] == "speed"]
+    parts = []
+    for (best, second), mine in grouped(rows[rows["verdict"] == BETTER], "best", "second"):
+        times = [f"{significant(row.value, 2)} ({escape(row.model)})" for row in each(mine)]
+        parts.append(f"**{escape(best)} is faster**: a training step takes {listing(times)} of {escape(second)}'s time")
+    if len(same := rows[rows["verdict"] == SAME]):
+        parts.append(f"a training step takes the same time within {findings.margin.time:g} % ({_models(same)})")
+    if len(rest := rows[~rows["verdict"].isin([BETTER, SAME])]):
+        parts.append(f"it is undecided whose training step is faster ({_models(rest)})")
+    return [_sentence(parts)] if parts else []
+
+
+def _sentence(parts: list[str]) -> str:
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def models_in_words(findings: Findings) -> str:
+    """Say which model is the better one, under the division that users of the frameworks get if it is there."""
+    if findings.models.empty:
+        return ""
+    rows = findings.models[findings.models["division"] == findings.models["division"].iloc[0]]
+    surely: dict[str, list[str]] = {}
+    for row in each(rows):
+        if row.over != "examples" and (row.low > 0 or row.high < 0):
+            ahead, behind = (row.a, row.b) if row.difference > 0 else (row.b, row.a)
+            gap = f"{percent(abs(row.difference))} ({escape(row.backend)})"
+            surely.setdefault(f"{escape(ahead)} over {escape(behind)}", []).append(gap)
+    said = [f"{pair} by {listing(points[:3])} points" for pair, points in list(surely.items())[:3]]
+    return f"The better model: {'; '.join(said)}." if said else ""

@@ -49,19 +49,8 @@ def curves(predicted: Predicted) -> pd.DataFrame:
         found = reliability(values.ravel(), np.repeat(labels, values.shape[1]))
         reach = np.sqrt(values.shape[1])
         low, high = (np.clip(found.share + reach * (edge - found.share), 0, 1) for edge in (found.low, found.high))
-        rows += [
-            (*keys, *one)
-            for one in zip(
-                found.edges[:-1],
-                found.edges[1:],
-                found.examples,
-                found.probability,
-                found.share,
-                low,
-                high,
-                strict=True,
-            )
-        ]
+        bins = (found.edges[:-1], found.edges[1:], found.examples, found.probability, found.share, low, high)
+        rows += [(*keys, *one) for one in zip(*bins, strict=True)]
     columns = ["division", "model", "backend", "low_edge", "high_edge", "examples", "probability", "share", "low",
                "high"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

@@ -7,7 +7,6 @@ may be paired: equal seed numbers need not start the same training, and no round
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -134,9 +133,8 @@ def conditions(now: Comparison, before: Comparison) -> pd.DataFrame:
     Columns: of (``protocol``, ``data``, ``machine`` or a backend), what (of the protocol: the dotted key), before, now;
     nothing stands for what one of the two doesn't have.
     """
-    shared = {model.name for model in now.manifest.protocol.models} & {
-        model.name for model in before.manifest.protocol.models
-    }
+    known_now, known_before = ({model.name for model in side.manifest.protocol.models} for side in (now, before))
+    shared = known_now & known_before
     sides = []
     for side in (now, before):
         surroundings = environment(side).set_index("fact")
@@ -181,20 +179,9 @@ def accuracy(now: Comparison, before: Comparison) -> pd.DataFrame:
         one, two = (side.get(cell, _NO_RUNS) for side in sides)
         if one.empty and two.empty:
             continue
-        shared = _shared(one, two)
-        rows.append(
-            (
-                *cell,
-                len(one),
-                len(two),
-                one["accuracy"].mean(),
-                two["accuracy"].mean(),
-                one["accuracy"].mean() - two["accuracy"].mean(),
-                *welch(one["accuracy"], two["accuracy"]),
-                len(shared),
-                _alike(one, two, shared),
-            )
-        )
+        shared, a, b = _shared(one, two), one["accuracy"], two["accuracy"]
+        means = (a.mean(), b.mean(), a.mean() - b.mean())
+        rows.append((*cell, len(a), len(b), *means, *welch(a, b), len(shared), _alike(one, two, shared)))
     return pd.DataFrame(rows, columns=list(_ACCURACY))
 
 
@@ -247,7 +234,7 @@ def timings(now: Comparison, before: Comparison) -> pd.DataFrame:
     asked = set(now.runs["model"])
     current, earlier = (
         {
-            _timed(record): record
+            tuple(getattr(record, name) for name in TIMED): record
             for record in own_sizes(side)
             if record.backend in now.manifest.backends and record.model in asked
         }
@@ -265,7 +252,10 @@ def timings(now: Comparison, before: Comparison) -> pd.DataFrame:
             row["low"], row["high"] = independent_ratio(one.rounds_ns, two.rounds_ns)
             row |= _relative(now, one, before, two)
             row["noise"] = math.exp(math.hypot(*(side.get(key[:3], 0.0) for side in noise)))
-            row["unlike"] = _unlike(_work(now, one), _work(before, two))
+            work, earlier_work = _work(now, one), _work(before, two)
+            row["unlike"] = ", ".join(
+                f"{what} {work[what]}, before {earlier_work[what]}" for what in work if work[what] != earlier_work[what]
+            )
         rows.append(row)
     return pd.DataFrame(rows, columns=list(_TIMINGS))
 
@@ -292,16 +282,11 @@ def _alike(now: pd.DataFrame, before: pd.DataFrame, shared: list[int]) -> int:
 
 
 def _same_examples(now: Comparison, before: Comparison) -> bool:
-    labels = now.test["label"].to_dict()
-    return bool(labels == before.test["label"].to_dict())
+    return bool(now.test["label"].to_dict() == before.test["label"].to_dict())
 
 
 def _machine(comparison: Comparison) -> dict[str, str]:
     return {what: value for what, value in comparison.manifest.machine.items() if what not in _NO_MACHINE}
-
-
-def _timed(record: TimingRecord) -> tuple[str, ...]:
-    return record.model, record.operation, record.division, record.setting, record.backend
 
 
 def _relative(now: Comparison, one: TimingRecord, before: Comparison, two: TimingRecord) -> dict[str, object]:
@@ -338,7 +323,3 @@ def _work(comparison: Comparison, record: TimingRecord) -> dict[str, object]:
         "clipnorm": protocol.training.clipnorm if record.operation == "train_step" else None,
         **protocol.model(record.model).model_dump(exclude={"name"}),
     }
-
-
-def _unlike(now: Mapping[str, object], before: Mapping[str, object]) -> str:
-    return ", ".join(f"{what} {now[what]}, before {before[what]}" for what in now if now[what] != before[what])

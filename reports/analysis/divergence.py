@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.protocol import RunSpec
-from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
+from rnn_crosscheck.harness.results import STAGES, ParityRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.read.comparison import THRESHOLD, Comparison
 
@@ -82,8 +83,7 @@ def courses(comparison: Comparison) -> pd.DataFrame:
         course = comparison.traces[run_id].course.replace([np.inf, -np.inf], np.nan)
         edges = np.unique(np.geomspace(1, course["step"].max() + 1, _BINS).astype(int))
         place = np.searchsorted(edges, course["step"], side="right") - 1
-        highest = course.groupby(edges[place])[["gradient_norm", "loss"]].max()
-        highest = highest.rename_axis("step").reset_index()
+        highest = course.groupby(edges[place])[["gradient_norm", "loss"]].max().reset_index(names="step")
         parts.append(highest.assign(model=spec.model.name, backend=spec.backend))
     columns = ["model", "backend", "step", "gradient_norm", "loss"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -153,12 +153,10 @@ def verdicts(comparison: Comparison, curves: pd.DataFrame, horizons: pd.DataFram
         for a, b in combinations(known, 2):
             mine = curves[(curves["model"] == model) & curves["a"].isin([a, b]) & curves["b"].isin([a, b])]
             records = [staged[model, name] for name in (a, b) if (model, name) in staged]
-            seen = _seen(mine)
             ends = horizons[(horizons["model"] == model) & (horizons["kind"] == "continuing")]
             horizon = ends.loc[ends["backend"].isin([a, b]), "horizon"].min()
             row = {"model": model, "a": a, "b": b, "horizon": horizon, "staged": len(records), "twins": 0}
-            row |= _judged(records, seen, horizon)
-            rows.append(row)
+            rows.append(row | _judged(records, _seen(mine), horizon))
     return pd.DataFrame(rows, columns=_VERDICTS)
 
 
@@ -174,14 +172,19 @@ def _judged(records: Sequence[ParityRecord], seen: tuple[list[int], Floats, Floa
         if calm:
             found |= {"calm": steps[calm - 1], "calm_difference": matched[:calm].max(),
                       "calm_twins": twins[:, :calm].max()}  # fmt: skip
-    failed = _first_failed(records)
-    if failed is not None:
-        backend, record = failed
+    failed = [
+        (STAGES.index(stage.stage), record.backend, stage) for record in records if (stage := record.first_failed)
+    ]
+    if failed:
+        _, backend, stage = min(failed, key=itemgetter(0))
         return found | {
-            "verdict": "different", "backend": backend, "stage": record.stage, "parameter": record.parameter,
-            "error": record.error, "tolerance": record.tolerance,
+            "verdict": "different", "backend": backend, "stage": stage.stage, "parameter": stage.parameter,
+            "error": stage.error, "tolerance": stage.tolerance,
         }  # fmt: skip
-    if not steps or len(twins) < ENOUGH_TWINS or _judgeable(twins) < ENOUGH_STEPS:
+    if not steps or len(twins) < ENOUGH_TWINS:
+        return found
+    # Recorded steps at which something could still be told from the twins.
+    if (np.maximum.accumulate(twins.max(axis=0)) <= SATURATED).sum() < ENOUGH_STEPS:
         return found
     out = first_out(steps, matched, twins)
     if out is None:
@@ -189,18 +192,6 @@ def _judged(records: Sequence[ParityRecord], seen: tuple[list[int], Floats, Floa
     place = steps.index(out)
     return found | {"verdict": "different", "parts_at": out, "parts_difference": matched[: place + 1].max(),
                     "parts_twins": twins[:, : place + 2].max()}  # fmt: skip
-
-
-def _judgeable(twins: Floats) -> int:
-    """Count the recorded steps at which something could still be told from the twins."""
-    return int((np.maximum.accumulate(twins.max(axis=0)) <= SATURATED).sum())
-
-
-def _first_failed(records: Sequence[ParityRecord]) -> tuple[str, StageRecord] | None:
-    """Find the earliest stage that failed in any of the records, and in which backend."""
-    failed = [(record.backend, record.first_failed) for record in records]
-    known = [(backend, stage) for backend, stage in failed if stage is not None]
-    return min(known, key=lambda one: STAGES.index(one[1].stage), default=None)
 
 
 def _seen(curves: pd.DataFrame) -> tuple[list[int], Floats, Floats]:
@@ -223,20 +214,12 @@ def ends(comparison: Comparison, curves: pd.DataFrame) -> pd.DataFrame:
     rows = []
     known = {**comparison.probabilities, **comparison.variants.probabilities}
     positive = comparison.test["label"] == 1
-    for row in each(curves.drop_duplicates(["run_a", "run_b"])):
+    for row in each(curves[_CURVES[:7]].drop_duplicates(["run_a", "run_b"])):
         said_a, said_b = (known[run_id] >= THRESHOLD for run_id in (row.run_a, row.run_b))
         twin = comparison.variants.results.get(row.run_b)
         noise = list(twin.trace.noise.values()) if twin and twin.trace else []
-        rows.append(
-            {
-                **{name: getattr(row, name) for name in ("model", "kind", "a", "b", "number", "run_a", "run_b")},
-                "accuracy_a": float((said_a == positive).mean()),
-                "accuracy_b": float((said_b == positive).mean()),
-                "disagreement": float((said_a != said_b).mean()),
-                "noise_least": min(noise, default=np.nan),
-                "noise_most": max(noise, default=np.nan),
-            }
-        )
+        shares = ((said_a == positive).mean(), (said_b == positive).mean(), (said_a != said_b).mean())
+        rows.append((*row, *map(float, shares), min(noise, default=np.nan), max(noise, default=np.nan)))
     columns = [*_CURVES[:7], "accuracy_a", "accuracy_b", "disagreement", "noise_least", "noise_most"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -273,5 +256,4 @@ def _apart(comparison: Comparison, run_a: str, run_b: str) -> Iterator[tuple[int
     a, b = comparison.traces[run_a].probes, comparison.traces[run_b].probes
     shared, steps = a.index.intersection(b.index), a.columns.intersection(b.columns)
     gaps = (a.loc[shared, steps] - b.loc[shared, steps]).abs()
-    for step in steps:
-        yield int(step), float(gaps[step].max()), float(gaps[step].mean())
+    return zip(map(int, steps), gaps.max(), gaps.mean(), strict=True)

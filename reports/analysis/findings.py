@@ -26,10 +26,6 @@ from rnn_crosscheck.reports.analysis.changes import Changes
 from rnn_crosscheck.reports.analysis.where import where
 from rnn_crosscheck.reports.read.comparison import Comparison
 
-#: where the bootstraps start, so that one folder always gives one report
-SEED = 0
-
-
 #: with more backends, one example of each kind is enough to read
 _TWO_EACH = 2
 

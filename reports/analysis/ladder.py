@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rnn_crosscheck.reports.analysis.excess import Estimate, between, excess, paired, within
 from rnn_crosscheck.reports.analysis.frames import each, grouped
@@ -32,14 +31,8 @@ RUNGS = ("transplanted", "twin", "matched", "native pair", "reseeded", "architec
 
 _GROUP = ["rung", "division", "model_a", "model_b", "backend_a", "backend_b"]
 
-_PLACES = {
-    ("backends", "matched"): RUNGS.index("matched"),
-    ("backends", "native"): RUNGS.index("native pair"),
-    ("seeds", "matched"): RUNGS.index("reseeded"),
-    ("seeds", "native"): RUNGS.index("reseeded"),
-    ("models", "matched"): RUNGS.index("architecture"),
-    ("models", "native"): RUNGS.index("architecture"),
-}
+#: rung of a pair by its kind, or across backends by its division
+_PLACES = {"matched": 2, "native": 3, "seeds": 4, "models": 5}
 
 #: Fewest seeds a side for an excess: each side has to be held against itself.
 FEWEST = 2
@@ -63,12 +56,9 @@ def dots(comparison: Comparison, pairs: pd.DataFrame) -> pd.DataFrame:
     Columns: rung, division, model_a, model_b, backend_a, backend_b, run_a, run_b, disagreement (share of the
     examples). Transplants have the source in A and the backend that predicted in B.
     """
-    rows = [*_transplants(comparison), *_twins(comparison)]
     columns = [*_GROUP, "run_a", "run_b", "disagreement"]
-    first = pd.DataFrame(rows, columns=columns)
-    rest = pairs.assign(
-        rung=[_PLACES[kind, division] for kind, division in zip(pairs["kind"], pairs["division"], strict=True)]
-    )
+    first = pd.DataFrame([*_transplants(comparison), *_twins(comparison)], columns=columns)
+    rest = pairs.assign(rung=pairs["division"].where(pairs["kind"] == "backends", pairs["kind"]).map(_PLACES))
     found = pd.concat([first, rest[columns]], ignore_index=True) if len(first) else rest[columns]
     return found.astype({"rung": int}).sort_values("rung", kind="stable").reset_index(drop=True)
 
@@ -82,28 +72,18 @@ def rungs(comparison: Predicted, dots: pd.DataFrame) -> pd.DataFrame:
     positive = comparison.probabilities.to_numpy() >= THRESHOLD
     place = {str(run_id): number for number, run_id in enumerate(comparison.probabilities.columns)}
     rows = []
-    for keys, group in grouped(dots, *_GROUP):
-        found = dict(zip(_GROUP, keys, strict=True))
-        estimate = Estimate(float(group["disagreement"].mean()), np.nan, np.nan)
-        if found["rung"] >= RUNGS.index("matched"):
+    for (rung, *group_of), group in grouped(dots, *_GROUP):
+        apart = group["disagreement"]
+        estimate = Estimate(float(apart.mean()), np.nan, np.nan)
+        if rung >= RUNGS.index("matched"):
             a, b = ([place[name] for name in group[f"run_{side}"]] for side in ("a", "b"))
-            if found["rung"] == RUNGS.index("reseeded"):
+            if rung == RUNGS.index("reseeded"):
                 parts = within(positive[:, list(dict.fromkeys([*a, *b]))])
             else:
                 parts = paired(positive[:, a], positive[:, b])
             estimate = parts.estimate((0.0, 1.0))
-        rows.append(
-            {
-                **found,
-                "name": RUNGS[found["rung"]],
-                "pairs": len(group),
-                "disagreement": estimate.value,
-                "least": group["disagreement"].min(),
-                "most": group["disagreement"].max(),
-                "low": estimate.low,
-                "high": estimate.high,
-            }
-        )
+        value, low, high = estimate
+        rows.append((rung, RUNGS[rung], *group_of, len(group), value, apart.min(), apart.max(), low, high))
     columns = [_GROUP[0], "name", *_GROUP[1:], "pairs", "disagreement", "least", "most", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -117,19 +97,15 @@ def sides(predicted: Predicted) -> list[Sides]:
     place = predicted.probabilities.columns.get_indexer
     found = []
     for (division, model), group in grouped(runs, "division", "model"):
-        by_backend = {str(backend): rows for backend, rows in grouped(group, "backend")}
-        for a, b in combinations(by_backend, 2):
-            of_a, of_b = by_backend[a], by_backend[b]
-            if division == "matched":
+        shared = division == "matched"
+        for (a, of_a), (b, of_b) in combinations(grouped(group, "backend"), 2):
+            if shared:
                 common = sorted(set(of_a["seed"]) & set(of_b["seed"]))
                 of_a, of_b = (
                     rows[rows["seed"].isin(common)].sort_values("seed", kind="stable") for rows in (of_a, of_b)
                 )
-            found.append(
-                Sides(
-                    division, model, a, b, place(of_a.index).tolist(), place(of_b.index).tolist(), division == "matched"
-                )
-            )
+            columns_a, columns_b = place(of_a.index).tolist(), place(of_b.index).tolist()
+            found.append(Sides(division, model, a, b, columns_a, columns_b, shared))
     return found
 
 
@@ -151,33 +127,15 @@ def excesses(comparison: Comparison, dots: pd.DataFrame) -> pd.DataFrame:
             continue
         estimate = excess(a, b, seeds_shared=side.shared).estimate()
         apart = between(a, b, seeds_shared=side.shared)
-        chaos = {
-            name: twins.loc[
-                (twins["model_a"] == side.model) & (twins["backend_a"] == name) & (twins["division"] == side.division),
-                "disagreement",
-            ].mean()
+        same_seed = float((a != b).mean()) if side.shared else np.nan
+        own = [float(within(mine).values.mean()) for mine in (a, b)]
+        of_model = twins[(twins["model_a"] == side.model) & (twins["division"] == side.division)]
+        chaos = [
+            of_model.loc[of_model["backend_a"] == name, "disagreement"].mean()
             for name in (side.backend_a, side.backend_b)
-        }
-        rows.append(
-            {
-                "division": side.division,
-                "model": side.model,
-                "backend_a": side.backend_a,
-                "backend_b": side.backend_b,
-                "seeds_a": a.shape[1],
-                "seeds_b": b.shape[1],
-                "between": apart,
-                "same_seed": float((a != b).mean()) if side.shared else np.nan,
-                "own_a": float(within(a).values.mean()),
-                "own_b": float(within(b).values.mean()),
-                "floor": apart - estimate.value,
-                "excess": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "twins_a": chaos[side.backend_a],
-                "twins_b": chaos[side.backend_b],
-            }
-        )
+        ]
+        seeds = (a.shape[1], b.shape[1])
+        rows.append((*side[:4], *seeds, apart, same_seed, *own, apart - estimate.value, *estimate, *chaos))
     columns = ["division", "model", "backend_a", "backend_b", "seeds_a", "seeds_b", "between", "same_seed", "own_a",
                "own_b", "floor", "excess", "low", "high", "twins_a", "twins_b"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
@@ -190,24 +148,13 @@ def transplants(comparison: Comparison) -> pd.DataFrame:
     mean_difference (in probability), changed (predictions).
     """
     rows = [
-        {
-            "model": one.model,
-            "division": one.division,
-            "seed": one.seed,
-            "source": one.backend,
-            "target": record.backend,
-            "run_id": one.source,
-            "examples": one.examples,
-            "max_difference": one.max_difference,
-            "mean_difference": one.mean_difference,
-            "changed": one.changed,
-        }
+        {**one.model_dump(), "target": record.backend}
         for record in comparison.transplants
         for one in record.transplants
     ]
-    columns = ["model", "division", "seed", "source", "target", "run_id", "examples", "max_difference",
+    columns = ["model", "division", "seed", "backend", "target", "source", "examples", "max_difference",
                "mean_difference", "changed"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).rename(columns={"backend": "source", "source": "run_id"})
 
 
 def together(predicted: Predicted) -> pd.DataFrame:
@@ -229,55 +176,29 @@ def together(predicted: Predicted) -> pd.DataFrame:
                 continue  # two runs are a pair, and have a table of their own
             columns = place(chosen.index)
             said = positive[:, columns]
-            q, p = cochrans_q(right[:, columns])
-            rows.append(
-                {
-                    "division": division,
-                    "model": model,
-                    "backends": tuple(dict.fromkeys(chosen["backend"])),
-                    "runs": len(chosen),
-                    "agreed": float((said.all(axis=1) | ~said.any(axis=1)).mean()),
-                    "fleiss": fleiss_kappa(said),
-                    "q": q,
-                    "p": p,
-                    "oracle": float(right[:, columns].any(axis=1).mean()),
-                }
-            )
+            backends = tuple(dict.fromkeys(chosen["backend"]))
+            agreed = float((said.all(axis=1) | ~said.any(axis=1)).mean())
+            best = float(right[:, columns].any(axis=1).mean())
+            figures = (agreed, fleiss_kappa(said), *cochrans_q(right[:, columns]), best)
+            rows.append((division, model, backends, len(chosen), *figures))
     return pd.DataFrame(rows, columns=["division", "model", "backends", "runs", "agreed", "fleiss", "q", "p", "oracle"])
 
 
-def _transplants(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _transplants(comparison: Comparison) -> Iterator[tuple[object, ...]]:
+    """Give the rows of `dots` that are transplants into another backend."""
     for one in each(transplants(comparison)):
         if one.source != one.target:
-            yield {
-                "rung": 0,
-                "division": one.division,
-                "model_a": one.model,
-                "model_b": one.model,
-                "backend_a": one.source,
-                "backend_b": one.target,
-                "run_a": one.run_id,
-                "run_b": f"{one.run_id} in {one.target}",
-                "disagreement": one.changed / one.examples if one.examples else np.nan,
-            }
+            names = (one.model, one.model, one.source, one.target, one.run_id, f"{one.run_id} in {one.target}")
+            yield (0, one.division, *names, one.changed / one.examples if one.examples else np.nan)
 
 
-def _twins(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _twins(comparison: Comparison) -> Iterator[tuple[object, ...]]:
     """Hold continuing twins against their own runs; initial ones show how little is enough, and are no band."""
     for run_id, result in comparison.variants.results.items():
         spec = result.spec
         own = spec.model_copy(update={"twin": "", "twin_number": 0}).run_id
         if spec.twin != "continuing" or spec.variant or own not in comparison.probabilities:
             continue
-        said: NDArray[np.bool_] = comparison.variants.probabilities[run_id].to_numpy() >= THRESHOLD
-        yield {
-            "rung": 1,
-            "division": spec.division,
-            "model_a": spec.model.name,
-            "model_b": spec.model.name,
-            "backend_a": spec.backend,
-            "backend_b": spec.backend,
-            "run_a": own,
-            "run_b": run_id,
-            "disagreement": float((said != (comparison.probabilities[own].to_numpy() >= THRESHOLD)).mean()),
-        }
+        said = comparison.variants.probabilities[run_id] >= THRESHOLD
+        apart = float((said != (comparison.probabilities[own] >= THRESHOLD)).mean())
+        yield (1, spec.division, spec.model.name, spec.model.name, spec.backend, spec.backend, own, run_id, apart)

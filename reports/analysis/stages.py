@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -122,7 +122,7 @@ def stages(comparison: Comparison) -> pd.DataFrame:
             **{name: getattr(record, name) for name in _PLACE},
             **stage.model_dump(),
             "error": stage.error,
-            "ratio": _ratio(stage),
+            "ratio": over_tolerance(stage),
         }
         for record in _in_order(comparison)
         for stage in sorted(record.stages, key=lambda stage: STAGES.index(stage.stage))
@@ -149,11 +149,11 @@ def _in_order(comparison: Comparison) -> list[ParityRecord]:
     return sorted((record for record in comparison.stages if record.setting == "default"), key=place)
 
 
-def _ratio(stage: StageRecord) -> float:
-    error = stage.error
+def over_tolerance(stage: StageRecord) -> float:
+    """Give the error in times of its tolerance; infinite for an error where none is allowed."""
     if stage.tolerance == 0:
-        return 0.0 if error == 0 else np.inf
-    return error / stage.tolerance
+        return 0.0 if stage.error == 0 else np.inf
+    return stage.error / stage.tolerance
 
 
 def worst(stages: pd.DataFrame) -> pd.DataFrame:
@@ -175,25 +175,12 @@ def records(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for record in _in_order(comparison):
-        failed, kinks, explanation = record.first_failed, record.kinks, record.explanation
-        rows.append(
-            {
-                **{name: getattr(record, name) for name in _PLACE},
-                "compared": kinks.compared if kinks else np.nan,
-                "flipped": kinks.flipped if kinks else np.nan,
-                "largest": kinks.largest if kinks else np.nan,
-                "stage": failed.stage if failed else "",
-                "parameter": failed.parameter if failed else "",
-                "error": failed.error if failed else np.nan,
-                "tolerance": failed.tolerance if failed else np.nan,
-                "values": in_words(explanation.values) if explanation else "",
-                "explained": explanation.error if explanation else np.nan,
-                "unexplained": explanation.without if explanation else np.nan,
-                "declared": bool(explanation and explanation.declared),
-                "seconds": record.seconds,
-                "peak_memory_bytes": record.peak_memory_bytes,
-            }
-        )
+        row: list[Any] = [record.model, record.backend, record.division]
+        kinks, failed, found = record.kinks, record.first_failed, record.explanation
+        row += (kinks.compared, kinks.flipped, kinks.largest) if kinks else (np.nan,) * 3
+        row += (failed.stage, failed.parameter, failed.error, failed.tolerance) if failed else ("", "", np.nan, np.nan)
+        row += (in_words(found.values), found.error, found.without) if found else ("", np.nan, np.nan)
+        rows.append((*row, bool(found and found.declared), record.seconds, record.peak_memory_bytes))
     columns = [*_PLACE, "compared", "flipped", "largest", "stage", "parameter", "error", "tolerance", "values",
                "explained", "unexplained", "declared", "seconds", "peak_memory_bytes"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns).astype({"declared": bool})
@@ -205,15 +192,12 @@ def in_words(values: Mapping[str, str]) -> str:
 
 
 def _value_in_words(key: str, value: str) -> str:
-    factor = _BY_KEY.get(key)
-    return factor.words.get(value, value) if factor else f"{key} {_number_in_words(value)}"
-
-
-def _number_in_words(value: str) -> str:
+    if factor := _BY_KEY.get(key):
+        return factor.words.get(value, value)
     try:
-        return scientific(float(value))
+        return f"{key} {scientific(float(value))}"
     except ValueError:
-        return value
+        return f"{key} {value}"
 
 
 def effects(comparison: Comparison) -> pd.DataFrame:
@@ -223,20 +207,13 @@ def effects(comparison: Comparison) -> pd.DataFrame:
     max (difference in probability over the probes after them), probes.
     """
     rows = [
-        {
-            "model": record.model,
-            "factor": effect.factor,
-            "title": title_of(effect.factor),
-            "values": in_words(effect.values),
-            "native_in": effect.native_in,
-            "steps": effect.steps[-1],
-            "mean": effect.mean_difference[-1],
-            "max": effect.max_difference[-1],
-            "probes": record.probes,
-        }
+        (
+            *(record.model, one.factor, title_of(one.factor), in_words(one.values), one.native_in),
+            *(one.steps[-1], one.mean_difference[-1], one.max_difference[-1], record.probes),
+        )
         for record in comparison.effects
-        for effect in record.effects
-        if effect.steps
+        for one in record.effects
+        if one.steps
     ]
     columns = ["model", "factor", "title", "values", "native_in", "steps", "mean", "max", "probes"]
     return pd.DataFrame(rows, columns=columns)
@@ -302,14 +279,11 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     declared = {backend for record in comparison.effects for backend in record.declared}
     for a, b in combinations([name for name in comparison.manifest.backends if name in native & declared], 2):
         for _, mine in grouped(effects, "model"):
-            found = [_cause(row, a, b, switched, training) for row in _native_in_one(mine, a, b)]
+            in_one = (row for row in each(mine) if len({a, b} & set(row.native_in)) == 1)
+            found = [_cause(row, a, b, switched, training) for row in in_one]
             found.sort(key=lambda row: (row["seeds"] == 0, -abs(row["difference"]) if row["seeds"] else -row["mean"]))
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
-
-
-def _native_in_one(effects: pd.DataFrame, a: str, b: str) -> Iterator[Any]:
-    return (row for row in each(effects) if len({a, b} & set(row.native_in)) == 1)
 
 
 def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: TrainingSpec) -> dict[str, Any]:  # noqa: ANN401
@@ -317,18 +291,13 @@ def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: Traini
     gains = mine[mine["backend"].isin([a, b])].groupby("seed")["difference"].mean()
     low, high = mean_interval(gains, (-1, 1))
     return {
-        "model": effect.model,
+        **{name: getattr(effect, name) for name in ("model", "factor", "title", "steps", "mean", "max")},
         "a": a,
         "b": b,
-        "factor": effect.factor,
-        "title": effect.title,
         "native_in": a if a in effect.native_in else b,
         "native": effect.values,
         "matched": _matched_in_words(effect.factor, training),
-        "steps": effect.steps,
-        "mean": effect.mean,
-        "max": effect.max,
-        "difference": gains.mean() if len(gains) else np.nan,
+        "difference": gains.mean(),
         "low": low,
         "high": high,
         "seeds": len(gains),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.results import RunResult, StageRecord, TimingRecord
+from rnn_crosscheck.harness.results import RunResult, TimingRecord
 from rnn_crosscheck.harness.timing.ratios import a_against_a, against_baseline, typical
 from rnn_crosscheck.reports.analysis.frames import grouped
+from rnn_crosscheck.reports.analysis.stages import over_tolerance
 from rnn_crosscheck.reports.read.comparison import Comparison
 
 _CELL = ("model", "operation", "division", "setting")
@@ -105,7 +106,7 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
     examples_per_s, rounds, starts, stopped, threads.
     """
     protocol = comparison.manifest.protocol
-    swept = {(record.model, record.operation): True for record in comparison.timings.records if _is_swept(record)}
+    swept = {(record.model, record.operation) for record in comparison.timings.records if _is_swept(record)}
     rows = []
     for record in comparison.timings.records:
         if (record.model, record.operation) not in swept:
@@ -128,11 +129,9 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
     columns = ["model", "operation", "axis", "size", "backend", "setting", "baseline", "ratio", "low", "high", "ms",
                "examples_per_s", "rounds", "starts", "stopped", "threads"]  # fmt: skip
     found = pd.DataFrame(rows, columns=columns)
-    kept = [group for _, group in grouped(found, "model", "operation", "axis") if group["size"].nunique() > 1]
-    if not kept:
-        return found.iloc[:0]
+    found = found[found.groupby(["model", "operation", "axis"])["size"].transform("nunique") > 1]
     order = ["model", "operation", "axis", "size"]
-    return pd.concat(kept).sort_values(order, kind="stable", ignore_index=True, key=_in_order_of_appearance)
+    return found.sort_values(order, kind="stable", ignore_index=True, key=_in_order_of_appearance)
 
 
 def _in_order_of_appearance(values: pd.Series) -> pd.Series:
@@ -147,31 +146,20 @@ def drift(comparison: Comparison) -> pd.DataFrame:
     Columns: model, operation, backend, setting, again (whether it is the baseline's second worker), start (from 1),
     round (from 1, over all starts), value.
     """
-    parts = []
+    rows: list[tuple[object, ...]] = []
     seen: dict[str, str] = {}
     for record in own_sizes(comparison):
         if seen.setdefault(record.model, record.operation) != record.operation:
             continue
         for second, rounds in ((False, record.rounds_ns), (True, record.again_ns)):
-            values = np.asarray(rounds, np.float64)
-            starts = record.starts or (len(values),)
-            if len(values):
-                parts.append(
-                    pd.DataFrame(
-                        {
-                            "model": record.model,
-                            "operation": record.operation,
-                            "backend": record.backend,
-                            "setting": record.setting,
-                            "again": second,
-                            "start": np.repeat(np.arange(1, len(starts) + 1), starts),
-                            "round": np.arange(1, len(values) + 1),
-                            "value": values / np.median(values),
-                        }
-                    )
-                )
-    columns = ["model", "operation", "backend", "setting", "again", "start", "round", "value"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+            if not rounds:
+                continue
+            starts = record.starts or (len(rounds),)
+            numbers = np.repeat(np.arange(1, len(starts) + 1), starts)
+            of = (record.model, record.operation, record.backend, record.setting, second)
+            values = np.asarray(rounds, np.float64) / np.median(rounds)
+            rows += [(*of, start, n, value) for n, (start, value) in enumerate(zip(numbers, values, strict=True), 1)]
+    return pd.DataFrame(rows, columns=["model", "operation", "backend", "setting", "again", "start", "round", "value"])
 
 
 def tuned(comparison: Comparison) -> pd.DataFrame:
@@ -184,7 +172,7 @@ def tuned(comparison: Comparison) -> pd.DataFrame:
     for record in comparison.stages:
         if record.setting == "default":
             continue
-        worst = record.first_failed or max(record.stages, key=_nearness)
+        worst = record.first_failed or max(record.stages, key=over_tolerance)
         failed = "" if record.first_failed is None else record.first_failed.stage
         stages = len({stage.stage for stage in record.stages})
         rows.append((record.model, record.backend, record.setting, stages, failed, worst.error, worst.tolerance))
@@ -230,7 +218,3 @@ def own_sizes(comparison: Comparison) -> Iterator[TimingRecord]:
 
 def _is_swept(record: TimingRecord) -> bool:
     return bool(record.batch_size or record.length)
-
-
-def _nearness(stage: StageRecord) -> float:
-    return stage.error / stage.tolerance if stage.tolerance else float(stage.error > 0)

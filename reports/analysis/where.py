@@ -49,20 +49,8 @@ def where(comparison: Comparison) -> pd.DataFrame:
         for what, bucket, inside in (*of_data, *_by_confidence(mean)):
             estimate = parts.at(inside).estimate()
             apart = between(a[inside], b[inside], seeds_shared=side.shared)
-            rows.append(
-                (
-                    side.division,
-                    side.model,
-                    side.backend_a,
-                    side.backend_b,
-                    what,
-                    bucket,
-                    int(inside.sum()),
-                    apart,
-                    apart - estimate.value,
-                    *estimate,
-                )
-            )
+            floor = apart - estimate.value
+            rows.append((*side[:4], what, bucket, int(inside.sum()), apart, floor, *estimate))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.read.comparison import Occlusions
 
 #: words, and runs of words, that are named for each run of an example
@@ -50,13 +51,7 @@ class Read:
 
 
 class Reader:
-    """Looks up what was left out of which example.
-
-    Parameters
-    ----------
-    occlusions
-        As loaded.
-    """
+    """Looks up in `occlusions` what was left out of which example."""
 
     def __init__(self, occlusions: Occlusions) -> None:
         self._asked = dict(iter(occlusions.probabilities.groupby(["run_id", "example_id"], sort=False)))
@@ -67,17 +62,13 @@ class Reader:
 
     def read(self, run_id: str, example_id: str) -> Read | None:
         """Tell which words moved a run most; None if nothing was left out of this example for this run."""
-        rows, words = self._asked.get((run_id, example_id)), self._words.get(example_id)
-        if rows is None or words is None:
+        whole, words = self.whole(run_id, example_id), self._words.get(example_id)
+        if whole is None or words is None:
             return None
-        whole = rows.loc[rows["window"] == 0, "probability"]
-        if len(whole) != 1:
-            return None
-        effects = float(whole.iloc[0]) - rows["probability"].astype(float)
-        return Read(
-            tuple(self._most(rows, effects, words, rows["window"] == 1, 1, NAMED)),
-            tuple(self._most(rows, effects, words, rows["window"] > 1, 0, NAMED_RUNS)),
-        )
+        rows = self._asked[run_id, example_id]
+        rows = rows.assign(effect=whole - rows["probability"].astype(float))
+        single, stretches = rows[rows["window"] == 1], rows[rows["window"] > 1]
+        return Read(self._most(single, words, NAMED), self._most(stretches, words, NAMED_RUNS))
 
     def whole(self, run_id: str, example_id: str) -> float | None:
         """Give a run's probability for an example of which nothing is left out, if it was asked."""
@@ -86,18 +77,13 @@ class Reader:
         return float(whole.iloc[0]) if len(whole) == 1 else None
 
     @staticmethod
-    def _most(
-        rows: pd.DataFrame, effects: pd.Series, words: Sequence[str], wanted: pd.Series, size: int, limit: int
-    ) -> list[Moved]:
-        mine = effects[wanted & (effects.abs() >= LEAST)]
-        order = mine.abs().sort_values(ascending=False, kind="stable").index[:limit]
-        places, widths = rows["position"].astype(int), rows["window"].astype(int)
-        found = []
-        for row in order:
-            start = int(places[row])
-            span = size or int(widths[row])
-            found.append(Moved(start, tuple(words[start : start + span]), float(mine[row])))
-        return found
+    def _most(rows: pd.DataFrame, words: Sequence[str], limit: int) -> tuple[Moved, ...]:
+        size = rows["effect"].abs()
+        order = size[size >= LEAST].sort_values(ascending=False, kind="stable").index[:limit]
+        return tuple(
+            Moved(int(row.position), tuple(words[int(row.position) : int(row.position + row.window)]), row.effect)
+            for row in each(rows.loc[order])
+        )
 
     def snippet(self, example_id: str, marked: frozenset[int]) -> list[tuple[int, str]] | None:
         """Give the words around those at the `marked` places, with their places; -1 stands for words left out.
@@ -107,16 +93,12 @@ class Reader:
         words = self._words.get(example_id)
         if words is None or not marked:
             return None
-        shown = sorted(
-            {
-                place
-                for mark in marked
-                for place in range(max(0, mark - AROUND), min(len(words), mark + AROUND + 1))
-            }
-        )  # fmt: skip
+        shown = {
+            place for mark in marked for place in range(mark - AROUND, mark + AROUND + 1) if 0 <= place < len(words)
+        }
         pieces: list[tuple[int, str]] = []
         previous = -1
-        for place in shown:
+        for place in sorted(shown):
             if place != previous + 1:
                 pieces.append((-1, "…"))
             pieces.append((place, words[place]))

@@ -15,9 +15,20 @@ from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports.analysis import accuracy, disagreement
 from rnn_crosscheck.reports.analysis.findings import Examples
 from rnn_crosscheck.reports.analysis.frames import each, record, records
-from rnn_crosscheck.reports.pages.agreement import MOST_PAIRS, pair_figures, pairs_explained
+from rnn_crosscheck.reports.pages.agreement import MOST_PAIRS, pair_figures
 from rnn_crosscheck.reports.pages.examples import mistakes, pair_in_words, split_examples, whole_examples
-from rnn_crosscheck.reports.pages.markdown import Column, code, document, escape, folded, note, number, table, text
+from rnn_crosscheck.reports.pages.markdown import (
+    Column,
+    code,
+    document,
+    escape,
+    folded,
+    note,
+    number,
+    table,
+    text,
+    texts,
+)
 from rnn_crosscheck.reports.pages.page import LONG
 from rnn_crosscheck.reports.read.predictions import Predictions, read_predictions
 from rnn_crosscheck.reports.writing import count, interval, listing, p_value, percent
@@ -142,8 +153,7 @@ def _blocks(predictions: Predictions, findings: PredictionFindings) -> Iterator[
         text("model", "run_id"),
         number("accuracy, %", "accuracy", percent),
         Column("95 % interval", ("low", "high"), interval(percent)),
-        text("column", "column"),
-        text("file", "file"),
+        *texts("column", "file"),
     ]
     yield table(findings.runs.rename_axis("run_id").reset_index(), columns)
     yield note(
@@ -165,7 +175,11 @@ def _agreement(findings: PredictionFindings) -> Iterator[str]:
         return
     shown = table(findings.pairs, [text("A", "run_a"), text("B", "run_b"), *pair_figures()])
     yield folded(f"Every pair of models ({total} pairs)", shown) if total > LONG else shown
-    yield note(pairs_explained(total, "models"))
+    yield note(
+        "Examples that both get right, only A, only B, neither. A - B: accuracy with the paired 95 % interval over "
+        f"examples. p: McNemar's mid-p test, then corrected for all {total} pairs (Holm). A large p is no evidence "
+        "that two models are alike."
+    )
 
 
 def _examples(findings: PredictionFindings) -> Iterator[str]:

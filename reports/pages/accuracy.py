@@ -9,7 +9,7 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.accuracy import best
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.pages.markdown import Column, escape, number, table, text
+from rnn_crosscheck.reports.pages.markdown import Column, escape, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import accuracy_in_words
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, percent
@@ -34,12 +34,7 @@ def blocks(shown: Shown) -> Blocks:
     """Give the page."""
     findings = shown.findings
     yield accuracy_table(shown)
-    yield how_to_read(
-        "Test accuracy in per cent: mean over n seeds (a seed is one training from its own random start), standard "
-        "deviation sd, and the 95 % interval of the mean over seeds, which needs at least two. Native: each "
-        "framework's own defaults. Matched: equal initial weights, batches and arithmetic. Bold: more accurate than "
-        "every other backend of the row, by an interval that excludes 0."
-    )
+    yield how_to_read("accuracy")
     yield accuracy_figure(shown)
     if findings.accuracy["seeds"].min() < ENOUGH_SEEDS:
         yield f"With fewer than {ENOUGH_SEEDS} seeds the dots say more than the intervals."
@@ -101,7 +96,7 @@ def accuracy_table(shown: Shown, most: int | None = None) -> str:
                 )
         if len(backends) <= _ACROSS:
             rows.append(row)
-    columns = [text("model", "model"), text("division", "division")]
+    columns = texts("model", "division")
     if wide:
         columns += [Column(f"{backend}, %", (backend,), str) for backend in backends]
     else:
@@ -127,14 +122,7 @@ def _differences(title: str, rows: pd.DataFrame, shared: str) -> Blocks:
         Column("seeds", ("seeds_a", "seeds_b"), lambda a, b: f"{a}, {b}"),
         text("interval over", "over"),
     ]
-    yield from shown_table(
-        title,
-        rows,
-        columns,
-        "Accuracy of A minus accuracy of B in percentage points. Over seeds: what other seeds could have given "
-        "(Welch's t; paired where equal seeds start from equal weights). Over examples: what other examples could "
-        "have given the same two trained models; it says nothing about other seeds.",
-    )
+    yield from shown_table(title, rows, columns, "differences")
 
 
 def _models_in_words(models: pd.DataFrame, growth: pd.DataFrame) -> str:
@@ -175,15 +163,7 @@ def _beside_source(shown: Shown) -> Blocks:
         Column("95 % of further seeds", ("next_low", "next_high"), interval(percent)),
         Column("ours below it", ("below", "seeds"), lambda below, seeds: f"{below} of {seeds}"),
     ]
-    yield from shown_table(
-        "Beside the notebook",
-        rows,
-        columns,
-        "Notebook: what the notebook this project grew out of printed for its one seed, on 25,000 test reviews (their "
-        f"number in brackets). Ours: native runs of {escape(rows['backend'].iloc[0])}; mean, standard deviation and "
-        "range over seeds, how many of them lie below the notebook, and where the next seed of ours would lie 95 times "
-        "in 100 if seeds were normally distributed.",
-    )
+    yield from shown_table("Beside the notebook", rows, columns, "beside-the-notebook")
 
 
 def _place_of_source(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -225,15 +205,10 @@ def _by_length(shown: Shown) -> Blocks:
     yield shown.figure(
         "lengths", f"Accuracy by the length of the examples, shortest fifth to longest: {'; '.join(said)}"
     )
-    reading = (
-        "Accuracy in per cent, mean over n seeds with its 95 % interval over seeds. Heads: tokens of an example before "
-        "anything is cut, with the number of test examples. Fifths of the test examples, then those that fit the "
-        "models' input and those that are cut to it. In the figure: a colour a backend, a dash a model."
-    )
     seeds = {"n": lambda row: str(row.seeds)}
     for scheme, title in (("fifths", "Accuracy in each fifth"), ("cut", "Accuracy of what is whole and what is cut")):
         rows = lengths[lengths["scheme"] == scheme]
-        yield folded_table(title, *_by_bucket(rows, ["model", "division", "backend"], _in_bucket, seeds), reading)
+        yield folded_table(title, *_by_bucket(rows, ["model", "division", "backend"], _in_bucket, seeds), "by-length")
     if len(leads):
         yield from _leads(leads, growth)
 
@@ -253,12 +228,7 @@ def _leads(leads: pd.DataFrame, growth: pd.DataFrame) -> Blocks:
         mine = named[named["scheme"] == scheme]
         rows, columns = _by_bucket(mine, ["lead of", "division", "backend"], _lead_in_bucket, {head: rise})
         yield folded_table(
-            f"The lead, {'in each fifth' if scheme == 'fifths' else 'whole and cut'}",
-            rows,
-            columns,
-            "Accuracy of the first minus accuracy of the second in percentage points, with its 95 % interval: over "
-            "seeds (Welch's t), or, in italics, over the examples of one pair of runs, which says nothing about other "
-            "seeds. Last column: the lead on long examples minus the lead on short ones, over seeds.",
+            f"The lead, {'in each fifth' if scheme == 'fifths' else 'whole and cut'}", rows, columns, "by-length"
         )
     yield (
         "These figures don't show that memory is the reason. Long reviews differ from short ones in more than their "
@@ -345,9 +315,7 @@ def _learning(shown: Shown) -> Blocks:
     curves = shown.findings.curves
     yield "## Loss and learning curves"
     columns = [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
+        *texts("model", "division", "backend"),
         number("loss", "loss", _THREE),
         number("sd", "loss_sd", _THREE),
         number("n", "seeds", count),
@@ -359,11 +327,7 @@ def _learning(shown: Shown) -> Blocks:
             said.append(f"{model} {division} {backend} from {percent(means.iloc[0])} to {percent(means.iloc[-1])} %")
         yield shown.figure("learning", f"Learning curves by epoch. Validation accuracy: {'; '.join(said)}")
     yield folded_table("Loss on the test examples", shown.findings.accuracy, columns)
-    yield how_to_read(
-        "Figure: solid is validation (thin: one seed, thick: their mean), dashed is training, mean over seeds, while "
-        "the weights move. Loss: binary cross-entropy on the test examples, mean and standard deviation over n seeds; "
-        "saying 0.5 to everything gives ln 2 = 0.693. Every epoch is in [runs](runs.md)."
-    )
+    yield how_to_read("loss-and-learning-curves")
 
 
 def _probabilities(shown: Shown) -> Blocks:
@@ -374,24 +338,14 @@ def _probabilities(shown: Shown) -> Blocks:
     said = [f"{row.model} {row.division} {row.backend} {percent(row.ece)} points" for row in each(quality)]
     yield shown.figure("reliability", f"Reliability. Expected calibration error: {'; '.join(said)}")
     columns = [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
+        *texts("model", "division", "backend"),
         number("ROC AUC", "auc", _THREE),
         number("Brier", "brier", _THREE),
         number("log loss", "log_loss", _THREE),
         number("calibration error, points", "ece", percent),
         number("n", "seeds", count),
     ]
-    yield from shown_table(
-        "Ranking and calibration",
-        quality,
-        columns,
-        "Means over n seeds. ROC AUC: how often a positive example gets a higher probability than a negative one (0.5: "
-        "chance). Brier: mean squared distance of probability and label (0.25 for always 0.5). Calibration error: mean "
-        "distance of what was promised and what came, over ten bins of probability. Figure: the share of positive "
-        "labels among examples that a model gives so much; below the grey line a probability is too high.",
-    )
+    yield from shown_table("Ranking and calibration", quality, columns, "probabilities")
 
 
 PAGE = Page("accuracy", "Accuracy", finding, blocks)

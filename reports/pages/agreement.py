@@ -11,8 +11,8 @@ from rnn_crosscheck.harness.results import TRANSPLANT_TOLERANCE
 from rnn_crosscheck.reports.analysis.excess import FEWEST_SEEDS
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, in_range
-from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.accuracy import in_range
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, p_value, percent, scientific
@@ -73,15 +73,7 @@ def blocks(shown: Shown) -> Blocks:
     yield "\n".join(f"- {sentence}" for sentence in said)
     if figure := shown.figure("ladder", _ladder_in_words(findings.rungs) if len(findings.rungs) else ""):
         yield figure
-        yield how_to_read(
-            "Two models with two answers disagree on an example exactly when one of them is right. How much that means "
-            "depends on how much two equal models disagree. So pairs of runs stand on a ladder, by what the two still "
-            "share: trained weights (transplanted), everything but rounding (twin), weights and batches (matched), the "
-            "seed's number (native pair), backend and model (reseeded), or the backend alone (architecture). A dot is "
-            "a pair of runs; it has a backend's colour where both are of one backend, and is dark where they are of "
-            "two. Bar: mean with its 95 % interval over runs and examples, cut at the edge of the figure; transplants "
-            "and twins are of single runs and have none."
-        )
+        yield how_to_read("the-noise-ladder")
     if len(findings.excesses):
         yield "## More than chance"
         yield from _excesses(findings.excesses)
@@ -189,18 +181,7 @@ def _excesses(excesses: pd.DataFrame) -> Blocks:
         Column("95 % interval", ("low", "high"), interval(percent)),
         Column("twins of A, of B, %", ("twins_a", "twins_b"), _both),
     ]
-    few = excesses[["seeds_a", "seeds_b"]].to_numpy().min() < ENOUGH_SEEDS
-    yield from shown_table(
-        "Excess disagreement",
-        excesses,
-        columns,
-        "Disagreement of any run of A with any of B (matched: of those with different seeds), of two seeds of A, and "
-        "of two seeds of B. On top: the first less the mean of the other two, or excess disagreement, with its "
-        "interval over runs and examples. Twins: what rounding alone changes in one matched run of each.",
-        f"With fewer than {ENOUGH_SEEDS} seeds a side the dots of single pairs say more than the interval."
-        if few
-        else "",
-    )
+    yield from shown_table("Excess disagreement", excesses, columns, "excess-disagreement")
 
 
 def _of_backends(model: str, division: str, a: str, b: str) -> str:
@@ -222,13 +203,7 @@ def _rungs(rungs: pd.DataFrame) -> str:
         Column("range", ("least", "most", "pairs"), in_range),
         number("pairs", "pairs", count),
     ]
-    return folded_table(
-        "The ladder in figures",
-        rungs,
-        columns,
-        "Share of the test examples on which the two runs of a pair predict differently, mean over pairs. Whether "
-        "matched pairs part as twins do is judged in [causes](causes.md).",
-    )
+    return folded_table("The ladder in figures", rungs, columns, "the-noise-ladder")
 
 
 def _two_sides(model_a: str, model_b: str, backend_a: str, backend_b: str) -> str:
@@ -262,15 +237,7 @@ def _pairs(findings: Findings) -> Blocks:
     if findings.pairs.empty:
         return
     yield "## Pairs of runs"
-    yield from shown_table(
-        "Groups of pairs",
-        findings.groups,
-        group_columns(),
-        "Means over pairs of runs that differ in one thing: the backend, the model, or the seed alone. A is named "
-        "first, and the range is that of the pairs. Floor: what two seeds of the same backend and model disagree on, "
-        "mean of A's and B's own; only what lies above it can come from the backend or the model. Kappa: agreement of "
-        "the predictions beyond chance; 1 is complete, 0 is chance.",
-    )
+    yield from shown_table("Groups of pairs", findings.groups, group_columns(), "groups-of-pairs")
     yield f"Every single pair, with oracle accuracy, error consistency and Yule's Q, is a row of `{PAIRS_FILE}`."
     if len(findings.pairs) > MOST_PAIRS:
         return
@@ -282,7 +249,7 @@ def _pairs(findings: Findings) -> Blocks:
     ]
     for kind, title in _KINDS.items():
         rows = findings.pairs[findings.pairs["kind"] == kind]
-        yield folded_table(title, rows, columns, pairs_explained(len(findings.pairs), "runs"))
+        yield folded_table(title, rows, columns, "pairs")
 
 
 def pair_figures() -> list[Column]:
@@ -302,20 +269,9 @@ def _points(difference: float, low: float, high: float) -> str:
     return f"{percent(difference)} {interval(percent)(low, high)}"
 
 
-def pairs_explained(total: int, both: str) -> str:
-    """Explain the columns of `pair_figures`."""
-    return (
-        f"Examples that both {both} get right, only A, only B, neither. A - B: accuracy with the paired 95 % interval "
-        "over examples. p: McNemar's mid-p test of only A against only B, then corrected for all "
-        f"{total} pairs of this report (Holm). It is about these two trained models; a large p is no evidence that two "
-        "models are alike."
-    )
-
-
 def _together(together: pd.DataFrame) -> Blocks:
     columns = [
-        text("model", "model"),
-        text("division", "division"),
+        *texts("model", "division"),
         Column("backends", ("backends",), lambda names: escape(", ".join(names)), right=False),
         number("runs", "runs", count),
         number("all say one thing, %", "agreed", percent),
@@ -324,13 +280,7 @@ def _together(together: pd.DataFrame) -> Blocks:
         number("Cochran's Q", "q", decimals(1)),
         number("p", "p", p_value),
     ]
-    yield from shown_table(
-        "Three runs and more",
-        together,
-        columns,
-        "Fleiss' kappa: agreement of all the predictions beyond chance. Cochran's Q tests whether these trained models "
-        "are right equally often; a small p says that some of them differ, be it by the seed alone.",
-    )
+    yield from shown_table("Three runs and more", together, columns, "all-runs-at-once")
 
 
 def _where(findings: Findings) -> Blocks:
@@ -351,15 +301,7 @@ def _where(findings: Findings) -> Blocks:
         yield folded(f"{escape(model)}, {division}: {listing([escape(a), escape(b)])}", table(rows, columns))
     if len(listed) > _BUCKETS:
         yield f"{len(listed) - _BUCKETS} more pairs of backends are in `{WHERE_FILE}`."
-    yield how_to_read(
-        "In each bucket of test examples: what runs of the two backends disagree on, less what the seeds of each do "
-        "there, on average. Buckets are cut by quantiles of the examples or at fixed places, never by what disagrees "
-        "in them. Floor: mean of what A's and B's own seeds disagree on. On top: excess disagreement with its 95 % "
-        "interval over runs and examples. Length: tokens before anything is cut. Unknown words: their share of the "
-        "tokens that the models see. Confidence: how far the mean probability of all runs of the two is on the way "
-        "from 0.5 to 0 or 1; it is made of the same predictions, so disagreement falls with it by construction, and "
-        "the floor with it."
-    )
+    yield how_to_read("where-the-disagreement-lives")
 
 
 PAGE = Page("agreement", "Agreement", finding, blocks)

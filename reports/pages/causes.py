@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, ROUNDING, SATURATED, SLACK
+from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SLACK
 from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others, worst
-from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words
 from rnn_crosscheck.reports.read.comparison import Comparison
@@ -69,14 +69,7 @@ def blocks(shown: Shown) -> Blocks:
         return
     yield "\n".join(f"- {sentence}" for sentence in judgements(why)) or "There is no matched pair of backends to judge."
     if len(why.verdicts):
-        yield how_to_read(
-            "A twin is a run again that rounding alone sets apart from it. Different: a stage of a matched model is "
-            f"out of its tolerance, or the pair stands more than {SLACK:g} times as far apart as all continuing twins "
-            "do by the next recorded step (largest difference in probability, taken as a running maximum). Equivalent: "
-            f"neither, up to where the twins are so far apart that nothing can be told from it ({SATURATED:g}). "
-            f"Differences up to {scientific(ROUNDING)} are float32's rounding and never count. Undecided: fewer than "
-            f"{ENOUGH_TWINS} continuing twins."
-        )
+        yield how_to_read("verdicts-on-matched-pairs")
     yield from _causes(why)
     yield from _stages(why)
     yield from _divergence(shown)
@@ -160,20 +153,9 @@ def _causes(why: Why) -> Blocks:
         yield f"**{escape(a)} against {escape(b)}, native.** {'; '.join(firsts)}."
         yield folded_table(f"Every known cause: {escape(a)} against {escape(b)}", rows, _cause_columns(rows))
     if len(why.causes):
-        measured = bool(why.causes["seeds"].max())
-        ranked = (
-            "by the size of the effect on test accuracy (matched runs with that factor alone switched, minus matched "
-            "runs of the same seeds, mean over the backends of the pair that were trained so), then, where that was "
-            "not measured, by the mean difference"
-            if measured
-            else "by the mean difference, since no run with a switched factor was trained"
-        )
-        yield how_to_read(
-            "Factors that are so in exactly one of the two frameworks' own defaults, each switched alone in the "
-            f"float64 reference from what matched models have. Ranked {ranked}. Differences: in probability over the "
-            "probes, after the last recorded step. An effect within the horizon isn't an effect on accuracy: it says "
-            "how soon and how far a factor moves a trajectory, not which way."
-        )
+        measured = "effect on accuracy" if why.causes["seeds"].max() else "mean difference: no run was trained with one"
+        yield f"Each factor is switched alone. They are ranked by {measured}."
+        yield how_to_read("ranked-causes")
     elif len(why.effects):
         yield "No known factor is native in exactly one backend of a pair."
     yield folded_table("Factors that set no pair apart", others(why.effects, why.causes), _other_columns())
@@ -181,15 +163,13 @@ def _causes(why: Why) -> Blocks:
         "Effect of each factor on accuracy, by backend",
         why.accuracy,
         [
-            text("model", "model"),
-            text("backend", "backend"),
+            *texts("model", "backend"),
             text("factor", "title"),
             number("accuracy, points", "difference", percent),
             Column("95 % interval", ("low", "high"), interval(percent)),
             number("seeds", "seeds", count),
         ],
-        "Test accuracy of matched runs with this one factor switched, minus that of the matched runs of the same "
-        "seeds; mean over seeds, with the paired 95 % interval (Student's t), which needs at least two.",
+        "ranked-causes",
     )
 
 
@@ -246,15 +226,13 @@ def _stages(why: Why) -> Blocks:
     for row in each(matched):
         shown[row.backend, row.stage][row.model] = _stage_cell(row)
     if shown:
-        columns = [text("backend", "backend"), text("stage", "stage")]
+        columns = texts("backend", "stage")
         columns += [Column(model, (model,), str, right=False) for model in models[:_STEPS]]
         yield from shown_table(
             "Matched models against the reference",
             pd.DataFrame(list(shown.values())),
             columns,
-            "Each backend's matched models against a float64 reference in NumPy, from the same weights on the same "
-            "batches: error / tolerance of the parameter that comes closest to its tolerance or is furthest beyond it. "
-            "✓ within tolerance, ✗ (bold) out of it. From the first failed stage on, the later ones follow from it.",
+            "stages",
         )
     kinked = why.records[why.records["compared"].notna() & (why.records["division"] == "matched")]
     if len(kinked):
@@ -276,9 +254,7 @@ def _stages(why: Why) -> Blocks:
 
 def _every_stage(why: Why) -> str:
     columns = [
-        text("backend", "backend"),
-        text("model", "model"),
-        text("division", "division"),
+        *texts("backend", "model", "division"),
         Column("stage", ("stage",), lambda stage: STAGE_WORDS[stage], right=False),
         text("parameter", "parameter"),
         Column("error, largest (relative)", ("max_error", "l2_error"), _mean_and_largest),
@@ -318,14 +294,7 @@ def _divergence(shown: Shown) -> Blocks:
             "`--crosscheck-set training.clipnorm=1`, which clips gradients to a global norm."
         )
     yield _by_step(why.curves)
-    yield how_to_read(
-        "Absolute difference in the probability of the positive class on the probes, after so many updates. Matched: "
-        "two backends, same weights and batches. Continuing twin: a backend's own run again, with noise of the size of "
-        "its own rounding after every update; initial twin: one weight moved by one unit in the last place before "
-        f"training; the largest over all twins. The horizon is where a twin passes {HORIZON:g}. In the figure: thick "
-        "are matched pairs, thin are continuing twins in their backend's colour, dashed initial twins, dotted the "
-        "horizon; below, gradient norm and loss of each backend's own run, the largest of each stretch of steps."
-    )
+    yield how_to_read("step-by-step")
     yield _ends(why.ends)
 
 
@@ -339,7 +308,7 @@ def _by_step(curves: pd.DataFrame) -> str:
         most = group.groupby("step")["max"].max()
         who = f"{a} and {b}, matched" if kind == "matched" else f"{a}, {kind} twins"
         rows.append({"model": model, "runs": who} | {f"{step}": most.get(step, math.nan) for step in wanted})
-    columns = [text("model", "model"), text("runs", "runs")]
+    columns = texts("model", "runs")
     columns += [number(f"step {count(step)}", f"{step}", scientific) for step in wanted]
     return folded_table("Largest difference by step", pd.DataFrame(rows), columns)
 
@@ -352,17 +321,9 @@ def _ends(ends: pd.DataFrame) -> str:
         Column("difference, points", ("accuracy_a", "accuracy_b"), lambda a, b: percent(b - a)),
         number("disagree, %", "disagreement", percent),
     ]
-    noise = ""
     if ends["noise_most"].notna().any():
         columns.append(Column("noise", ("noise_least", "noise_most"), _noise))
-        noise = " Noise: standard deviation of what was added to a weight after an update, over the parameters."
-    return folded_table(
-        "At the end of training",
-        ends,
-        columns,
-        "On all test examples: accuracy of the first and of the second run (a twin is the second), and the share of "
-        f"the examples on which their predictions differ.{noise}",
-    )
+    return folded_table("At the end of training", ends, columns, "step-by-step")
 
 
 def _what_was_recorded(comparison: Comparison, why: Why) -> str:

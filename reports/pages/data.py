@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_crosscheck.harness.results import ExampleFacts
 from rnn_crosscheck.reports.analysis.dataset import dotted
 from rnn_crosscheck.reports.analysis.frames import grouped
-from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, shown_table
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import count, decimals, listing, percent
@@ -61,7 +61,7 @@ def blocks(shown: Shown) -> Blocks:
 def facts_table(rows: dict[str, str]) -> str:
     """Two columns: what, and its value."""
     frame = pd.DataFrame({"what": list(rows), "value": list(rows.values())})
-    return table(frame, [text("what", "what"), text("value", "value")])
+    return table(frame, texts("what", "value"))
 
 
 def _splits(splits: pd.DataFrame) -> Blocks:
@@ -76,13 +76,7 @@ def _splits(splits: pd.DataFrame) -> Blocks:
         number("truncated, %", "truncated", percent),
         number("oov, %", "oov", percent),
     ]
-    yield from shown_table(
-        "Splits",
-        splits,
-        columns,
-        "Lengths in tokens, with the start token and before anything is cut. Truncated: examples longer than the "
-        "models' input. Oov: tokens out of vocabulary among those kept.",
-    )
+    yield from shown_table("Splits", splits, columns, "splits")
 
 
 def _layers(rows: pd.DataFrame) -> Blocks:
@@ -92,8 +86,7 @@ def _layers(rows: pd.DataFrame) -> Blocks:
         total = {"layer": "total", "output_shape": None} | group[["parameters", "trainable"]].sum().to_dict()
         parts += [group, pd.DataFrame([group.iloc[0].to_dict() | total])]
     columns = [
-        text("model", "model"),
-        text("backend", "backend"),
+        *texts("model", "backend"),
         text("division", "divisions"),
         text("layer", "layer"),
         Column("output shape", ("output_shape",), _shape),

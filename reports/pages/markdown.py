@@ -84,6 +84,11 @@ def text(head: str, key: str) -> Column:
     return Column(head, (key,), lambda value: escape(str(value)), right=False)
 
 
+def texts(*keys: str) -> list[Column]:
+    """Give columns of texts that are called as they are."""
+    return [text(key, key) for key in keys]
+
+
 def cells(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
     """Write the cells of a table."""
     written = {

@@ -74,19 +74,20 @@ def render(page: Page, shown: Shown) -> str:
     return document([f"# {page.title}", page.finding(below), *page.blocks(below), "[Back to the report](../report.md)"])
 
 
-def how_to_read(*sentences: str) -> str:
-    """Explain a table or a figure, folded away, and say where the words are explained."""
-    return folded("How to read this", f"{' '.join(sentences)} [Every word]({WORDS})")
+def how_to_read(part: str) -> str:
+    """Lead to what explains a table or a figure."""
+    return f"[How to read this]({WORDS}#{part})"
 
 
-def shown_table(title: str, rows: pd.DataFrame, columns: list[Column], *sentences: str) -> Blocks:
-    """Show a table with its explanation; fold it away under its title if nobody would read all of it."""
+def shown_table(title: str, rows: pd.DataFrame, columns: list[Column], part: str = "") -> Blocks:
+    """Show a table and the way to its explanation; fold it away under its title if nobody would read all of it."""
     written = table(rows, columns)
     yield folded(f"{title} ({len(rows)} rows)", written) if len(rows) > LONG else written
-    if sentences:
-        yield how_to_read(*sentences)
+    if part:
+        yield how_to_read(part)
 
 
-def folded_table(title: str, rows: pd.DataFrame, columns: list[Column], *sentences: str) -> str:
-    """Fold a table away with its explanation; nothing if it has no rows."""
-    return folded(f"{title} ({len(rows)} rows)", table(rows, columns), *sentences) if len(rows) else ""
+def folded_table(title: str, rows: pd.DataFrame, columns: list[Column], part: str = "") -> str:
+    """Fold a table away with the way to its explanation; nothing if it has no rows."""
+    explained = how_to_read(part) if part else ""
+    return folded(f"{title} ({len(rows)} rows)", table(rows, columns), explained) if len(rows) else ""

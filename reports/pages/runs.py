@@ -68,13 +68,7 @@ def _runs(runs: pd.DataFrame) -> Blocks:
         number("train, s", "train_s", significant),
         number("peak, MB", "peak_bytes", megabytes),
     ]
-    yield from shown_table(
-        "Runs",
-        runs.rename_axis("run_id").reset_index(),
-        columns,
-        "One row a run asked for. The interval (Wilson, 95 %) is over examples: what this one trained model could "
-        "score on other examples. Losses of the last epoch; training loss is taken while the weights move.",
-    )
+    yield from shown_table("Runs", runs.rename_axis("run_id").reset_index(), columns, "runs")
 
 
 def _accuracy(share: float, low: float, high: float) -> str:

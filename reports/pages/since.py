@@ -9,7 +9,7 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.changes import Changes
 from rnn_crosscheck.reports.analysis.frames import each, grouped, records
-from rnn_crosscheck.reports.pages.markdown import Column, code, escape, number, plain_table, text
+from rnn_crosscheck.reports.pages.markdown import Column, code, escape, number, plain_table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
 from rnn_crosscheck.reports.pages.speed import backend_column, operation_in_words
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, named, percent, plain, significant
@@ -44,7 +44,7 @@ def blocks(shown: Shown) -> Blocks:
     yield folded_table("Conditions that differ", shown_rows, _condition_columns())
     if len(since.accuracy):
         yield "## Accuracy, now and before"
-        yield from shown_table("Accuracy", since.accuracy, accuracy_columns(bold=True), _ACCURACY_EXPLAINED)
+        yield from shown_table("Accuracy", since.accuracy, accuracy_columns(bold=True), "what-changed-since")
     if len(since.disagreement):
         yield "## Predictions, now and before"
         yield from _disagreement(since.disagreement)
@@ -78,19 +78,10 @@ def _value(value: str) -> str:
 
 def _condition_columns() -> list[Column]:
     return [
-        text("of", "of"),
-        text("what", "what"),
+        *texts("of", "what"),
         Column("before", ("before",), lambda value: escape(value) or NONE, right=False),
         Column("now", ("now",), lambda value: escape(value) or NONE, right=False),
     ]
-
-
-_ACCURACY_EXPLAINED = (
-    "Mean test accuracy in per cent, and the difference of the means in points, with Welch's 95 % interval over seeds, "
-    "which takes two seeds a side. Equal seeds aren't paired, since another version need not draw the same numbers "
-    "from them. Same run conditions: of the seeds in both, those whose run has an equal key (protocol, data, versions, "
-    "source). Bold: the interval excludes 0."
-)
 
 
 def accuracy_columns(*, bold: bool) -> list[Column]:
@@ -101,9 +92,7 @@ def accuracy_columns(*, bold: bool) -> list[Column]:
         return f"**{written}**" if bold and (low > 0 or high < 0) else written
 
     return [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
+        *texts("model", "division", "backend"),
         number("before, %", "before", percent),
         number("now, %", "now", percent),
         Column("now - before, points", ("difference", "low", "high"), difference),
@@ -116,28 +105,14 @@ def accuracy_columns(*, bold: bool) -> list[Column]:
 def _disagreement(rows: pd.DataFrame) -> Blocks:
     """Show predictions that are others than before."""
     columns = [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
+        *texts("model", "division", "backend"),
         number("other predictions, %", "disagreement", percent),
         Column("95 % interval", ("low", "high"), interval(percent)),
         Column("interval over", ("over",), lambda over: over or NONE, right=False),
         number("seeds in both", "seeds", count),
         Column("same run conditions", ("alike", "seeds"), _of),
     ]
-    explained = [
-        "Share of the test examples, joined by id, on which a run and the run of the same seed before predict "
-        "differently: mean over the seeds in both."
-    ]
-    if (rows["over"] == "examples").any():
-        explained.append(
-            "With one seed (or without any spread over the runs) the interval is Wilson's, over examples: it says "
-            "nothing about other seeds."
-        )
-    if ((rows["alike"] == rows["seeds"]) & (rows["disagreement"] > 0)).any():
-        explained.append("Where all run conditions are the same, what differs is what repeating a run does.")
-    explained.append("Two seeds of one backend disagree as well: [agreement](agreement.md) says how much.")
-    yield from shown_table("Predictions", rows, columns, *explained)
+    yield from shown_table("Predictions", rows, columns, "what-changed-since")
 
 
 def _timings(timings: pd.DataFrame) -> Blocks:
@@ -156,21 +131,13 @@ def _timings(timings: pd.DataFrame) -> Blocks:
         Column("change", ("change", "change_low", "change_high", "noise"), _change),
         Column("A/A band", ("noise",), _band),
     ]
-    explained = (
-        "Geometric means, with 95 % intervals. Now / before: the two were measured at two times, not in turn, so this "
-        "holds whatever the machine did at either; its interval is for independent rounds of both (Welch, on "
-        "logarithms) and doesn't know of that. Change: the ratio to the baseline backend now, over that ratio before. "
-        "Each was taken round by round, so the machine cancels; but it moves as well when the baseline backend itself "
-        "became faster or slower. A/A band: how far two workers of one backend stood apart in the two measurements; a "
-        "change inside it is no difference. Bold: clear of 1 and of that band."
-    )
     unlike = [
         f"{escape(why)} ({'; '.join(dict.fromkeys(_timed(row) for row in each(rows)))})"
         for why, rows in grouped(timings[timings["unlike"] != ""], "unlike")
     ]
     if unlike:
-        explained += f" Other work now than before, so not comparable: {'; '.join(unlike)}."
-    yield from shown_table("Times", timings, columns, explained)
+        yield f"Other work now than before, so not comparable: {'; '.join(unlike)}."
+    yield from shown_table("Times", timings, columns, "what-changed-since")
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

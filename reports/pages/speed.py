@@ -7,7 +7,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
-from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, text
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
 from rnn_crosscheck.reports.pages.verdict import speed_in_words
 from rnn_crosscheck.reports.writing import (
@@ -92,24 +92,15 @@ def _in_turn(shown: Shown) -> Blocks:
     timed = findings.timings
     base = baseline(findings)
     kept = timed.loc[timed["memory_kept"], "setting"].unique()
-    memory = f"Workers in the setting {listing(list(kept))} keep the memory that they free. " if len(kept) else ""
     if shown.figure("ratios", ""):
         said = [
             f"{row.model} {operation_in_words(row.operation)}, {named(row.backend, row.setting)}: {row.ratio:.2f}"
             for row in each(timed[~timed["baseline"] & timed["ratio"].notna()])
         ]
         yield shown.figure("ratios", f"Time in times of {base}'s. {'; '.join(said)}")
-    yield from shown_table(
-        "Times of every operation",
-        timed,
-        timing_columns(),
-        f"Ratio: time in times of {escape(base)}'s (below 1 is faster), taken round by round while the workers of all "
-        "backends and settings are alive and take turns: the trimmed mean of the ratios (a fifth of the rounds is left "
-        "out at either end) with its interval over rounds and starts; then the same mean of the absolute times on this "
-        "machine. A backend alone has its default setting, what its users get; nothing that is timed asks for "
-        f"determinism, which the real runs do. {memory}Peak: the most memory of the worker. {_rounds(timed)} In the "
-        "figure: point and line are the ratio with its 95 % interval, grey is the A/A band.",
-    )
+    yield from shown_table("Times of every operation", timed, timing_columns(), "times")
+    memory = f" Workers in the setting {listing(list(kept))} keep the memory that they free." if len(kept) else ""
+    yield f"{_rounds(timed)}{memory}"
     yield _noise(findings)
     if len(findings.tuned):
         yield _tuned(findings)
@@ -211,14 +202,7 @@ def _first_calls(timed: pd.DataFrame) -> str:
         Column("a later call, s", ("ms",), lambda ms: significant(ms / 1e3)),
         number("all, s", "first_call_s", significant),
     ]
-    return folded_table(
-        "The first call: build, trace, compile",
-        timed,
-        columns,
-        "What is paid once, never averaged in. Build: creating the model. Trace and compile: what the first call took "
-        "above a later one. All: building and the first call together. The process and the framework are started "
-        "before.",
-    )
+    return folded_table("The first call: build, trace, compile", timed, columns, "the-first-call")
 
 
 def _single_examples(single: pd.DataFrame) -> Blocks:
@@ -231,13 +215,7 @@ def _single_examples(single: pd.DataFrame) -> Blocks:
         number("calls", "calls", count),
         number("threads", "threads", count),
     ]
-    yield from shown_table(
-        "Single examples",
-        single,
-        columns,
-        "One padded example a call, from tokens to a probability, call by call: half of the calls were quicker than "
-        "p50, 95 and 99 in a hundred than p95 and p99, which show what the machine does to a single call.",
-    )
+    yield from shown_table("Single examples", single, columns, "single-examples")
 
 
 def _other_sizes(shown: Shown) -> Blocks:
@@ -255,20 +233,12 @@ def _other_sizes(shown: Shown) -> Blocks:
         number("ms", "ms", significant),
         number("examples/s", "examples_per_s", significant),
     ]
-    yield from shown_table(
-        "Every size",
-        swept,
-        columns,
-        "Figure: examples a second, both axes logarithmic; batch sizes at the protocol's length, lengths at its batch "
-        f"size. Dashed: tuned settings. {_rounds(swept)}",
-    )
+    yield from shown_table("Every size", swept, columns, "other-sizes")
 
 
 def _training(training: pd.DataFrame) -> Blocks:
     columns = [
-        text("model", "model"),
-        text("division", "division"),
-        text("backend", "backend"),
+        *texts("model", "division", "backend"),
         Column("epoch, s (sd)", ("epoch_s", "epoch_sd"), _with_sd),
         number("first step, s", "first_step_s", significant),
         number("start, s", "start_s", significant),
@@ -276,16 +246,10 @@ def _training(training: pd.DataFrame) -> Blocks:
         number("peak, MB", "peak_bytes", megabytes),
         Column("runs (side by side)", ("runs", "jobs"), lambda runs, jobs: f"{runs} ({jobs})"),
     ]
-    said = (
-        "Means over real runs. Epoch: training alone, with its standard deviation over epochs and runs. Start: from "
-        "the start of the process to a framework that is ready. Predict: the test examples, once. Peak: the most "
-        "memory of any of the runs. Side by side: the most runs that were trained at once; times of a run in company "
-        "hold for that company only."
-    )
     if (kept := training["memory_kept"]).any():
         who = "These runs" if kept.all() else "Some of these runs"
-        said += f" {who} kept the memory that they freed, so their steps may be shorter than those timed by default."
-    yield from shown_table("Training times", training, columns, said)
+        yield f"{who} kept the memory that they freed, so their steps may be shorter than those timed by default."
+    yield from shown_table("Training times", training, columns, "the-real-runs")
 
 
 def _with_sd(mean: float, sd: float) -> str:

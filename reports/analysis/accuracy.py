@@ -68,11 +68,9 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     columns = ["division", "model", "backend", "seeds", "mean", "sd", "low", "high", "loss", "loss_sd"]
     rows = []
     for keys, group in grouped(_ok(runs), "division", "model", "backend"):
-        values = group["accuracy"]
+        values, loss = group["accuracy"], group["loss"]
         interval = mean_interval(values, (0, 1))
-        rows.append(
-            (*keys, len(group), values.mean(), values.std(), *interval, group["loss"].mean(), group["loss"].std())
-        )
+        rows.append((*keys, len(group), values.mean(), values.std(), *interval, loss.mean(), loss.std()))
     return pd.DataFrame(rows, columns=columns)
 
 

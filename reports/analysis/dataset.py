@@ -61,11 +61,10 @@ def layers(comparison: Comparison) -> pd.DataFrame:
         if run["division"] not in divisions:
             divisions.append(run["division"])
     rows = [
-        {"model": model, "backend": backend, "divisions": ", ".join(divisions), "layer": layer.name,
-         "output_shape": layer.output_shape, "parameters": layer.parameters, "trainable": layer.trainable}
+        (model, backend, ", ".join(divisions), layer.name, layer.output_shape, layer.parameters, layer.trainable)
         for (model, backend, listed), divisions in seen.items()
         for layer in listed
-    ]  # fmt: skip
+    ]
     columns = ["model", "backend", "divisions", "layer", "output_shape", "parameters", "trainable"]
     return pd.DataFrame(rows, columns=columns)
 

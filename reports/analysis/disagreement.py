@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import (
@@ -37,6 +36,7 @@ SHARED: dict[Kind, tuple[str, ...]] = {
 }
 
 _SIDES = ["division", "model_a", "model_b", "backend_a", "backend_b"]
+_COUNTS = ["both_right", "only_a", "only_b", "both_wrong"]
 
 #: characters of a snippet, and of a text that is shown in full
 SNIPPET, FULL_TEXT = 160, 3000
@@ -73,10 +73,7 @@ def pairs(predicted: Predicted) -> pd.DataFrame:
     low, high = paired_difference(counts.b, counts.c, counts.n)
     p = mcnemar_midp(counts.b, counts.c)
     figures = {
-        "both_right": counts.a,
-        "only_a": counts.b,
-        "only_b": counts.c,
-        "both_wrong": counts.d,
+        **dict(zip(_COUNTS, counts, strict=True)),
         "disagreement": disagreement(counts),
         "oracle": oracle(counts),
         "double_fault": double_fault(counts),
@@ -102,9 +99,8 @@ def groups(pairs: pd.DataFrame) -> pd.DataFrame:
     Columns: kind, division, model_a, model_b, backend_a, backend_b, pairs, disagreement, least, most, floor,
     both_right, only_a, only_b, both_wrong (shares), kappa.
     """
-    parts = ["both_right", "only_a", "only_b", "both_wrong"]
-    examples = pairs[parts].sum(axis=1)
-    shares = pairs.assign(**{part: pairs[part] / examples for part in parts})
+    examples = pairs[_COUNTS].sum(axis=1)
+    shares = pairs.assign(**{part: pairs[part] / examples for part in _COUNTS})
     table = (
         shares.groupby(["kind", *_SIDES], sort=False)
         .agg(
@@ -112,16 +108,14 @@ def groups(pairs: pd.DataFrame) -> pd.DataFrame:
             disagreement=("disagreement", "mean"),
             least=("disagreement", "min"),
             most=("disagreement", "max"),
-            **{part: (part, "mean") for part in parts},
+            **{part: (part, "mean") for part in _COUNTS},
             kappa=("kappa", "mean"),
         )
         .reset_index()
     )
     own = table[table["kind"] == "seeds"].set_index(["division", "model_a", "backend_a"])["disagreement"]
     floors = [
-        own.reindex(
-            list(zip(table["division"], table[f"model_{side}"], table[f"backend_{side}"], strict=True))
-        ).to_numpy()
+        own.reindex(pd.MultiIndex.from_frame(table[["division", f"model_{side}", f"backend_{side}"]])).to_numpy()
         for side in ("a", "b")
     ]
     floor = np.where(table["kind"] == "seeds", np.nan, np.add(*floors) / 2)
@@ -151,18 +145,13 @@ def split_examples(predicted: Predicted, pair: pd.Series, limit: int = 10) -> pd
     Columns: example_id, label, probability_a, probability_b, gap, stable, length, truncated, snippet.
     """
     a, b = (predicted.probabilities[pair[f"run_{side}"]] for side in ("a", "b"))
-    positive_a, positive_b = a >= THRESHOLD, b >= THRESHOLD
-    table = pd.DataFrame({"probability_a": a, "probability_b": b, "gap": (a - b).abs()})
-    settled_a, settled_b = (_unanimous(predicted, pair, side) for side in ("a", "b"))
-    if settled_a is None or settled_b is None:
-        stable = pd.Series(False, index=table.index)
-        table["stable"] = pd.Series([None] * len(table), index=table.index, dtype=object)
-    else:
-        stable = pd.Series(settled_a & settled_b, index=table.index)
-        table["stable"] = stable.astype(object)
-    table = table.assign(rank=~stable)[positive_a != positive_b]
-    table = table.sort_values(["rank", "gap"], ascending=[True, False], kind="stable").head(limit)
-    return _described(predicted, table.drop(columns="rank"))
+    seeds = [predicted.probabilities[runs_of(predicted, pair, side)].to_numpy() >= THRESHOLD for side in ("a", "b")]
+    stable = None
+    if min(positive.shape[1] for positive in seeds) > 1:
+        stable = np.all([positive.all(axis=1) == positive.any(axis=1) for positive in seeds], axis=0).astype(object)
+    table = pd.DataFrame({"probability_a": a, "probability_b": b, "gap": (a - b).abs(), "stable": stable})
+    table = table[(a >= THRESHOLD) != (b >= THRESHOLD)]
+    return _described(predicted, table.sort_values(["stable", "gap"], ascending=False, kind="stable").head(limit))
 
 
 def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.DataFrame:
@@ -179,12 +168,11 @@ def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.Dat
     positive = predicted.test["label"] == 1
     right_a, right_b = (a >= THRESHOLD) == positive, (b >= THRESHOLD) == positive
     right = pd.DataFrame(predicted.right(), index=predicted.test.index, columns=predicted.probabilities.columns)
-    seeds = {side: runs_of(predicted, pair, side) for side in ("a", "b")}
+    seeds_a, seeds_b = (runs_of(predicted, pair, side) for side in ("a", "b"))
+    outcomes = np.select([right_a & right_b, right_a, right_b], OUTCOMES[:3], OUTCOMES[3])
     rows = []
-    for outcome, mine in zip(
-        OUTCOMES, (right_a & right_b, right_a & ~right_b, ~right_a & right_b, ~right_a & ~right_b), strict=True
-    ):
-        ids = predicted.test.index[mine]
+    for outcome in OUTCOMES:
+        ids = predicted.test.index[outcomes == outcome]
         for example_id in sorted(ids, key=lambda name: hashlib.sha256(str(name).encode()).digest())[:each]:
             facts = predicted.test.loc[example_id]
             text, left_out = _whole(str(facts["text"]), bool(facts["truncated"]))
@@ -196,10 +184,10 @@ def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.Dat
                     "label": int(facts["label"]),
                     "probability_a": float(a[example_id]),
                     "probability_b": float(b[example_id]),
-                    "right_a": int(right.loc[example_id, seeds["a"]].sum()),
-                    "seeds_a": len(seeds["a"]),
-                    "right_b": int(right.loc[example_id, seeds["b"]].sum()),
-                    "seeds_b": len(seeds["b"]),
+                    "right_a": int(right.loc[example_id, seeds_a].sum()),
+                    "seeds_a": len(seeds_a),
+                    "right_b": int(right.loc[example_id, seeds_b].sum()),
+                    "seeds_b": len(seeds_b),
                     "length": None if pd.isna(facts["length"]) else int(facts["length"]),
                     "truncated": bool(facts["truncated"]),
                     "text": text,
@@ -253,15 +241,6 @@ def _described(predicted: Predicted, table: pd.DataFrame) -> pd.DataFrame:
     texts = [snippet(text, cut) for text, cut in zip(facts["text"], table["truncated"], strict=True)]
     table.insert(0, "label", facts["label"])
     return table.assign(snippet=pd.Series(texts, index=table.index, dtype=object)).reset_index(names="example_id")
-
-
-def _unanimous(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_] | None:
-    """Tell on which examples all seeds of one side of a pair say one thing; None for a single seed."""
-    same = runs_of(predicted, pair, side)
-    if len(same) < 2:
-        return None
-    positive = predicted.probabilities[same].to_numpy() >= THRESHOLD
-    return np.asarray(positive.all(axis=1) | ~positive.any(axis=1))
 
 
 def runs_of(predicted: Predicted, pair: pd.Series, side: str) -> list[str]:

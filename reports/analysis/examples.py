@@ -43,12 +43,12 @@ def kinds(predicted: Predicted, pair: pd.Series) -> pd.Series:
     Series of str, by example id: ``stable split``, ``coin flip``, ``both right`` or ``both wrong``; ``split`` where
     the two disagree and one of them has a single seed, so that nobody can tell whether it is stable.
     """
-    positive = {side: _positive(predicted, pair, side) for side in _SIDES}
-    all_a, all_b = (positive[side].all(axis=1) for side in _SIDES)
-    none_a, none_b = (~positive[side].any(axis=1) for side in _SIDES)
+    sides = [predicted.probabilities[runs_of(predicted, pair, side)].to_numpy() >= THRESHOLD for side in _SIDES]
+    all_a, all_b = (positive.all(axis=1) for positive in sides)
+    none_a, none_b = (~positive.any(axis=1) for positive in sides)
     flips = ~(all_a | none_a) | ~(all_b | none_b)
     label = predicted.test["label"].to_numpy() == 1
-    several = min(positive[side].shape[1] for side in _SIDES) > 1
+    several = min(positive.shape[1] for positive in sides) > 1
     named = np.select(
         [flips, (all_a & none_b) | (none_a & all_b), np.where(label, all_a, none_a)],
         [FLIP, STABLE if several else SPLIT, "both right"],
@@ -169,7 +169,3 @@ def every_example(comparison: Comparison, found: pd.DataFrame) -> pd.DataFrame:
         parts[f"{run_id}_pred"] = (values >= THRESHOLD).astype(np.int8)
     facts = comparison.test[["label", "text", "length", "oov", "truncated"]]
     return pd.concat([facts, pd.DataFrame(parts, index=facts.index)], axis=1).reset_index(names="example_id")
-
-
-def _positive(predicted: Predicted, pair: pd.Series, side: str) -> NDArray[np.bool_]:
-    return np.asarray(predicted.probabilities[runs_of(predicted, pair, side)].to_numpy() >= THRESHOLD)

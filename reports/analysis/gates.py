@@ -75,17 +75,14 @@ def judge(changes: Changes, gates: Sequence[Gate]) -> Judged:
 def _accuracy(changes: Changes, bound: float) -> Iterator[_Verdict]:
     for row in each(changes.accuracy):
         cell = _cell(row)
-        if reason := _no_accuracy(changes, row, bound):
-            yield _Verdict(cell, reason=reason)
-        elif row.high < -bound:
-            yield _Verdict(
-                cell,
+        breach, reason = "", _no_accuracy(changes, row, bound)
+        if not reason and row.high < -bound:
+            breach = (
                 f"{cell}: accuracy fell by {percent(-row.difference)} points, from {percent(row.before)} to "
                 f"{percent(row.now)} % (95 % interval {percent(-row.high)} to {percent(-row.low)}, "
-                f"{row.seeds} seeds now, {row.seeds_before} before).",
+                f"{row.seeds} seeds now, {row.seeds_before} before)."
             )
-        else:
-            yield _Verdict(cell)
+        yield _Verdict(cell, breach, reason)
 
 
 def _no_accuracy(changes: Changes, row: Any, bound: float) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -105,39 +102,32 @@ def _no_accuracy(changes: Changes, row: Any, bound: float) -> str:  # noqa: ANN4
 def _disagreement(changes: Changes, bound: float) -> Iterator[_Verdict]:
     for row in each(changes.disagreement):
         cell = _cell(row)
-        if not row.seeds:
-            yield _Verdict(cell, reason="no seed is in both comparisons")
-        elif row.low > bound:
+        breach, reason = "", "" if row.seeds else "no seed is in both comparisons"
+        if row.low > bound:
             seeds = "one seed" if row.seeds == 1 else f"{row.seeds} seeds"
-            yield _Verdict(
-                cell,
+            breach = (
                 f"{cell}: {percent(row.disagreement)} % of the predictions are others than before (95 % interval "
-                f"{percent(row.low)} to {percent(row.high)} over {row.over}, {seeds}).",
+                f"{percent(row.low)} to {percent(row.high)} over {row.over}, {seeds})."
             )
-        else:
-            yield _Verdict(cell)
+        yield _Verdict(cell, breach, reason)
 
 
 def _slowdown(changes: Changes, bound: float) -> Iterator[_Verdict]:
     for row in each(changes.timings[changes.timings["operation"] == "train_step"]):
         setting = "" if row.setting == "default" else f", {row.setting}"
         cell = plain(f"{row.model} of {row.backend}{setting}")
-        if reason := _no_time(changes, row):
-            yield _Verdict(cell, reason=reason)
-            continue
+        breach, reason = "", _no_time(changes, row)
         ratio, low, high, relative = row.ratio, row.low, row.high, ""
         if row.base:
             ratio, low, high = row.change, row.change_low, row.change_high
             relative = f"relative to {plain(row.base)}'s "
         # Two workers of one backend stand as far apart as the noise: that is no slowdown.
-        if low > max(1 + bound, row.noise):
-            yield _Verdict(
-                cell,
+        if not reason and low > max(1 + bound, row.noise):
+            breach = (
                 f"{cell}: a training step {relative}takes {significant(ratio)} times as long as before (95 % interval "
-                f"{significant(low)} to {significant(high)}).",
+                f"{significant(low)} to {significant(high)})."
             )
-        else:
-            yield _Verdict(cell)
+        yield _Verdict(cell, breach, reason)
 
 
 def _no_time(changes: Changes, row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas

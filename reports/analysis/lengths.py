@@ -6,6 +6,7 @@ The buckets come from the lengths of the test examples alone, so that no result 
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,8 +36,10 @@ def buckets(comparison: Comparison) -> pd.DataFrame:
     lengths = comparison.test["length"].to_numpy()
     rows = []
     if len(lengths):
-        inner = np.unique(np.quantile(lengths, np.arange(1, PARTS) / PARTS, method="lower"))
-        for scheme, edges in (("fifths", inner), ("cut", np.array([comparison.manifest.protocol.data.length]))):
+        for scheme, edges in (
+            ("fifths", inner_quantiles(lengths)),
+            ("cut", np.array([comparison.manifest.protocol.data.length])),
+        ):
             place = np.searchsorted(edges, lengths, side="left")
             parts = [lengths[place == bucket] for bucket in np.unique(place)]
             if len(parts) > 1:
@@ -110,6 +113,11 @@ def growth(comparison: Comparison) -> pd.DataFrame:
             one, two = rise[runs_a], rise[runs_b]
             rows.append((*keys, scheme, len(one), len(two), one.mean() - two.mean(), *welch(one, two), "seeds"))
     return pd.DataFrame(rows, columns=columns)
+
+
+def inner_quantiles(values: NDArray[Any]) -> NDArray[Any]:
+    """Give the values that end each of `PARTS` parts but the last; fewer where values are equal."""
+    return np.asarray(np.unique(np.quantile(values, np.arange(1, PARTS) / PARTS, method="lower")))
 
 
 def _inside(comparison: Comparison, low: int, high: int) -> NDArray[np.bool_]:

@@ -54,26 +54,22 @@ def beside_the_source(comparison: Comparison) -> pd.DataFrame:
             cell: runs[(runs["backend"] == backend) & (runs["model"] == name)].reset_index().set_index("seed")["run_id"]
             for cell, name in cells.items()
         }
-        right = pd.DataFrame(comparison.right(), columns=comparison.probabilities.columns)
+        right, place = comparison.right(), comparison.probabilities.columns.get_indexer
         for cell, source in SOURCE_ACCURACY.items():
             if len(seeds.get(cell, ())):
-                values = right[list(seeds[cell])].mean().to_numpy()
+                values = right[:, place(pd.Index(seeds[cell]))].mean(axis=0)
                 count = round(source * SOURCE_EXAMPLES)
                 rows.append((f"accuracy of the {cells[cell]}", backend, source, count, *_spread(values, source)))
         if not set(SOURCE_ACCURACY) <= set(seeds):
             continue
         common = seeds["rnn"].index.intersection(seeds["lstm"].index)
         if len(common):
-            place = comparison.probabilities.columns.get_indexer
-            sides = [place(pd.Index(seeds[cell].loc[common])) for cell in ("rnn", "lstm")]
-            both = np.arange(len(common))
-            counts = paired_counts(comparison.right()[:, np.concatenate(sides)], both, both + len(common))
-            ours = dict(zip(("both_right", "only_rnn", "only_lstm", "both_wrong"), counts, strict=True))
-            for name, count in SOURCE_COUNTS.items():
+            counts = paired_counts(right, *(place(pd.Index(seeds[cell].loc[common])) for cell in ("rnn", "lstm")))
+            for (name, count), ours in zip(SOURCE_COUNTS.items(), counts, strict=True):
                 source = count / SOURCE_EXAMPLES
                 what = name.replace("_", " ").replace("only rnn", f"only the {cells['rnn']} right")
                 what = what.replace("only lstm", f"only the {cells['lstm']} right")
-                rows.append((what, backend, source, count, *_spread(ours[name] / counts.n, source)))
+                rows.append((what, backend, source, count, *_spread(ours / counts.n, source)))
     return pd.DataFrame(rows, columns=columns)
 
 

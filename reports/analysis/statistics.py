@@ -143,11 +143,7 @@ def cochrans_q(right: NDArray[np.bool_]) -> tuple[float, float]:
     Meant for three runs or more; for two it is McNemar's chi-square without correction, and `mcnemar_midp` is the
     better answer. Identical runs give 0 and 1: no evidence of a difference. Without examples, or with fewer than two
     runs, NaN and NaN. The p value is that of chi-square with runs - 1 degrees of freedom, which needs a few dozen
-    examples on which the runs differ.
-
-    Parameters
-    ----------
-    right : bool (examples, runs)
+    examples on which the runs differ. `right` is bool (examples, runs).
     """
     examples, runs = right.shape
     if examples == 0 or runs < 2:
@@ -162,12 +158,8 @@ def fleiss_kappa(positive: NDArray[np.bool_]) -> float:
     """Fleiss' kappa of several runs' predictions: their agreement beyond what the share of positives gives by chance.
 
     When all runs predict one class for all examples it is 1, as `kappa` has it. Without examples, or with fewer than
-    two runs, it is NaN.
-
-    Parameters
-    ----------
-    positive : bool (examples, runs)
-        Whether the run predicts the positive class. With "is right" it is an error consistency of many.
+    two runs, it is NaN. `positive` is bool (examples, runs): whether the run predicts the positive class; with "is right" it
+    is an error consistency of many.
     """
     examples, runs = positive.shape
     if examples == 0 or runs < 2:
@@ -195,7 +187,7 @@ def paired_difference(b: ArrayLike, c: ArrayLike, n: ArrayLike) -> tuple[Floats,
     b, c, n = (np.asarray(part, np.float64) for part in (b, c, n))
     only_a, only_b = (b + 1) / (n + 2), (c + 1) / (n + 2)
     middle = only_a - only_b
-    half = _normal() * np.sqrt(np.maximum(only_a + only_b - middle**2, 0) / (n + 2))
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(np.maximum(only_a + only_b - middle**2, 0) / (n + 2))
     none = np.where(n > 0, 0, np.nan)
     return np.maximum(middle - half, -1) + none, np.minimum(middle + half, 1) + none
 
@@ -378,15 +370,8 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, bins: int = 10) -> 
     Without examples every bin is empty: counts 0, and NaN everywhere else.
     """
     examples, promised, positive = _binned(probabilities, labels, bins)
-    low, high = wilson(positive, examples)
-    return Reliability(
-        edges=_edges(bins),
-        examples=examples,
-        probability=_share(promised, examples),
-        share=_share(positive, examples),
-        low=low,
-        high=high,
-    )
+    means = (_share(promised, examples), _share(positive, examples))
+    return Reliability(_edges(bins), examples, *means, *wilson(positive, examples))
 
 
 def ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = 10) -> Floats:
@@ -451,10 +436,6 @@ def _binned(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> tuple[NDA
         total(p.ravel()),
         total(np.broadcast_to(positive, p.shape).ravel().astype(np.float64)),
     )
-
-
-def _normal() -> float:
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def _student(freedom: float) -> float:

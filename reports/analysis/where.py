@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from rnn_crosscheck.reports.analysis.excess import between, excess
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.ladder import FEWEST, sides
-from rnn_crosscheck.reports.analysis.lengths import buckets
+from rnn_crosscheck.reports.analysis.lengths import buckets, inner_quantiles
 from rnn_crosscheck.reports.read.comparison import THRESHOLD, Comparison
 from rnn_crosscheck.reports.writing import count, percent
 
 #: how sure the runs are on average, cut at fixed places: share of the way from 0.5 to 0 or 1
 _SURE = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-#: quantile buckets of lengths and of unknown words
-_PARTS = 5
 
 _COLUMNS = ["division", "model", "backend_a", "backend_b", "what", "bucket", "examples", "between", "floor", "excess",
             "low", "high"]  # fmt: skip
@@ -76,8 +73,7 @@ def _quantiles(what: str, values: NDArray[np.float64]) -> Iterator[Bucket]:
     """Cut at quantiles; equal values stay together, so there may be fewer buckets, and not of equal size."""
     if np.isnan(values).any() or not len(values):
         return
-    inner = np.unique(np.quantile(values, np.arange(1, _PARTS) / _PARTS, method="lower"))
-    places = np.searchsorted(inner, values, side="left")
+    places = np.searchsorted(inner_quantiles(values), values, side="left")
     used = np.unique(places)
     if len(used) < 2:
         return

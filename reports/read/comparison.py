@@ -176,7 +176,9 @@ def load(results_dir: Path) -> Comparison:
     runs = results_dir / "runs"
     results = dict(_results(runs, manifest, manifest.runs))
     asked = dict(_results(runs, manifest, manifest.variants))
-    good, variants = _good(results), _good(asked)
+    good, variants = (
+        {run_id: result for run_id, result in found.items() if result.status == "ok"} for found in (results, asked)
+    )
     lost = {
         run_id: found.failure.reason for run_id, found in asked.items() if found.status == "failed" and found.failure
     }
@@ -201,10 +203,6 @@ def load(results_dir: Path) -> Comparison:
     )
 
 
-def _good(results: Mapping[str, RunResult]) -> dict[str, RunResult]:
-    return {run_id: result for run_id, result in results.items() if result.status == "ok"}
-
-
 def _results(folder: Path, manifest: Manifest, run_ids: Sequence[str]) -> Iterable[tuple[str, RunResult]]:
     for run_id in run_ids:
         path = folder / run_id / "result.json"
@@ -218,23 +216,16 @@ def _results(folder: Path, manifest: Manifest, run_ids: Sequence[str]) -> Iterab
 
 def _runs(manifest: Manifest, results: Mapping[str, RunResult]) -> pd.DataFrame:
     """Name the runs asked for; those without a result are known by their id alone."""
-    known = {run_id: _identity_of(result) for run_id, result in results.items()}
-    rows = [
-        (*(known.get(run_id) or _identity_from(run_id, manifest)), _status(results.get(run_id)))
-        for run_id in manifest.runs
-    ]
+    rows: list[tuple[object, ...]] = []
+    for run_id in manifest.runs:
+        if result := results.get(run_id):
+            spec = result.spec
+            rows.append((spec.backend, spec.model.name, spec.division, spec.seed, result.status))
+        else:
+            rows.append((*_identity_from(run_id, manifest), "not run"))
     index = pd.Index(list(manifest.runs), name="run_id", dtype=object)
     frame = pd.DataFrame(rows, columns=[*IDENTITY, "status"], index=index)
     return frame.astype({"seed": int})
-
-
-def _status(result: RunResult | None) -> str:
-    return "not run" if result is None else result.status
-
-
-def _identity_of(result: RunResult) -> tuple[str, str, str, int]:
-    spec = result.spec
-    return spec.backend, spec.model.name, spec.division, spec.seed
 
 
 def _identity_from(run_id: str, manifest: Manifest) -> tuple[str, str, str, int]:
@@ -250,12 +241,12 @@ def _identity_from(run_id: str, manifest: Manifest) -> tuple[str, str, str, int]
 
 
 def _same_inputs(good: Mapping[str, RunResult], facts: DatasetFacts) -> None:
-    seen, where = facts.inputs_hash, "the dataset's description (dataset.json)"
     for run_id, result in good.items():
-        if result.inputs_hash != seen:
+        if result.inputs_hash != facts.inputs_hash:
             raise ResultsError(
-                f"The run {run_id} saw other test examples than {where}: hash {result.inputs_hash} against {seen}; "
-                "runs are compared on the same examples only. Delete the stale folder and run the comparison again."
+                f"The run {run_id} saw other test examples than the dataset's description (dataset.json): hash "
+                f"{result.inputs_hash} against {facts.inputs_hash}; runs are compared on the same examples only. "
+                "Delete the stale folder and run the comparison again."
             )
 
 
@@ -290,12 +281,8 @@ def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArr
     """Read a run's probabilities, after checking that its rows are the test examples one by one."""
     path = folder / "predictions.parquet"
     frame = _read_parquet(path, ("example_id", "label", "probability"))
-    got, expected = frame["example_id"].tolist(), test.index.tolist()
-    if got != expected:
-        raise ResultsError(
-            f"{path} does not hold the test examples: {_difference(got, expected)}; hash of the ids {hash_of(got)} "
-            f"against {hash_of(expected)}. Predictions are never joined by position."
-        )
+    got = frame["example_id"].tolist()
+    _same_ids(got, test.index.tolist(), f"{path} does not hold the test examples", "Predictions")
     wrong = frame["label"].to_numpy() != test["label"].to_numpy()
     if wrong.any():
         raise ResultsError(
@@ -314,6 +301,14 @@ def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArr
                 f"{result.scores.accuracy:.6f}; the two don't belong together."
             )
     return values
+
+
+def _same_ids(got: list[str], expected: list[str], problem: str, what: str) -> None:
+    if got != expected:
+        raise ResultsError(
+            f"{problem}: {_difference(got, expected)}; hash of the ids {hash_of(got)} against {hash_of(expected)}. "
+            f"{what} are never joined by position."
+        )
 
 
 def _difference(got: list[str], expected: list[str]) -> str:
@@ -353,13 +348,8 @@ def _trace(folder: Path, result: RunResult, test: pd.DataFrame) -> Trace:
     names = {f"step_{step}": step for step in result.trace.steps}
     path = folder / "probes.parquet"
     probes = _read_parquet(path, ("example_id", *names)).astype({"example_id": object}).set_index("example_id")
-    got = probes.index.tolist()
-    expected = test.index[: len(got)].tolist()
-    if got != expected:
-        raise ResultsError(
-            f"{path} does not hold the first test examples: {_difference(got, expected)}; hash of the ids "
-            f"{hash_of(got)} against {hash_of(expected)}. Probes are never joined by position."
-        )
+    expected = test.index[: len(probes)].tolist()
+    _same_ids(probes.index.tolist(), expected, f"{path} does not hold the first test examples", "Probes")
     if not ((probes >= 0) & (probes <= 1)).all(axis=None):
         raise ResultsError(f"{path} holds values that are no probabilities.")
     course = _read_parquet(folder / "trace.parquet", ("step", "loss", "gradient_norm"))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,8 @@ def _read(path: Path) -> PredictionFile:
         raise ResultsError(f"{path} holds no examples.")
     return PredictionFile(
         path=path,
-        labels=_labels(path, labels[0], columns[labels[0]]),
-        probabilities={name: _probabilities(path, name, columns[name]) for name in probabilities},
+        labels=_numbers(path, labels[0], columns[labels[0]]).astype(np.int8),
+        probabilities={name: _numbers(path, name, columns[name]) for name in probabilities},
         ids=_ids(path, columns[ID]) if ID in columns else None,
         texts=_strings(path, TEXT, columns[TEXT]) if TEXT in columns else None,
     )
@@ -163,20 +163,20 @@ def _read_json(path: Path) -> dict[str, list[Any]]:
         raise ResultsError(f"{path} is no JSON that can be read: {_first_line(error)}.") from None
     if not isinstance(content, dict):
         raise ResultsError(f'{path} should hold columns, as in {{"actual_pred": [...]}}, not {_kind(content)}.')
-    wanted = {
-        name: value for name, value in content.items() if name in (*LABELS, BARE, ID, TEXT) or name.endswith(SUFFIX)
-    }
-    for name, value in wanted.items():
-        if not isinstance(value, list):
-            raise ResultsError(f"The column {_shown(name)} of {path} should be a list, not {_kind(value)}.")
+    for name in _wanted(content):
+        if not isinstance(content[name], list):
+            raise ResultsError(f"The column {_shown(name)} of {path} should be a list, not {_kind(content[name])}.")
     return {name: value if isinstance(value, list) else [] for name, value in content.items()}
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-    if repeated:
+    if repeated := _repeated(name for name, _ in pairs):
         raise ValueError(f"the name {_shown(repeated[0])} comes twice")
     return dict(pairs)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _read_csv(path: Path) -> dict[str, list[Any]]:
@@ -219,41 +219,36 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
     return {name: [] for name in names} | read
 
 
-def _wanted(names: Sequence[str]) -> list[str]:
+def _wanted(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in (*LABELS, BARE, ID, TEXT) or name.endswith(SUFFIX)]
 
 
 def _distinct(path: Path, names: Sequence[str]) -> None:
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
+    if repeated := _repeated(names):
         raise ResultsError(f"{path} holds the column {_shown(repeated[0])} more than once.")
 
 
 # --- one column ---------------------------------------------------------------------------------------------
 
 
-def _labels(path: Path, name: str, values: Sequence[Any]) -> NDArray[np.int8]:
-    numbers = _numbers(values)
-    wrong = ~np.isin(numbers, (0.0, 1.0))
+def _numbers(path: Path, name: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    """Read labels or probabilities, also where a CSV gave text; what is none is refused."""
+    numbers = np.array([_number(value) for value in values], np.float64)
+    rule, fine = "probabilities lie from 0 to 1", (numbers >= 0) & (numbers <= 1)
+    if name in LABELS:
+        rule, fine = "labels are 0 or 1", np.isin(numbers, (0.0, 1.0))
+    wrong = ~fine
     if wrong.any():
-        raise ResultsError(_bad_value(path, name, values, wrong, "labels are 0 or 1"))
-    return numbers.astype(np.int8)
-
-
-def _probabilities(path: Path, name: str, values: Sequence[Any]) -> NDArray[np.float64]:
-    numbers = _numbers(values)
-    wrong = ~((numbers >= 0) & (numbers <= 1))
-    if wrong.any():
-        raise ResultsError(_bad_value(path, name, values, wrong, "probabilities lie from 0 to 1"))
+        row = int(wrong.argmax())
+        raise ResultsError(
+            f"{path}: {rule}, but the column {_shown(name)} holds {_shown(values[row])} in row {row + 1} "
+            f"({int(wrong.sum()):,} of {len(wrong):,} rows are wrong)."
+        )
     return numbers
 
 
-def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Read numbers, also where a CSV gave text; what is none becomes NaN."""
-    return np.array([_number(value) for value in values], np.float64)
-
-
 def _number(value: Any) -> float:  # noqa: ANN401 - whatever a file holds
+    """Read a number; NaN stands for what is none."""
     if not isinstance(value, int | float | str):
         return np.nan
     try:
@@ -262,18 +257,9 @@ def _number(value: Any) -> float:  # noqa: ANN401 - whatever a file holds
         return np.nan
 
 
-def _bad_value(path: Path, name: str, values: Sequence[Any], wrong: NDArray[np.bool_], rule: str) -> str:
-    row = int(wrong.argmax())
-    return (
-        f"{path}: {rule}, but the column {_shown(name)} holds {_shown(values[row])} in row {row + 1} "
-        f"({int(wrong.sum()):,} of {len(wrong):,} rows are wrong)."
-    )
-
-
 def _ids(path: Path, values: Sequence[Any]) -> list[str]:
     ids = _strings(path, ID, values)
-    repeated = [name for name, times in Counter(ids).items() if times > 1]
-    if repeated:
+    if repeated := _repeated(ids):
         raise ResultsError(f"{path} holds the example id {_shown(repeated[0])} more than once.")
     return ids
 
@@ -303,8 +289,8 @@ def _in_order_of(first: PredictionFile, other: PredictionFile) -> PredictionFile
             "unknown to the first."
         )
     order = np.array([place[example_id] for example_id in first.ids])
-    turned = PredictionFile(
-        path=other.path,
+    turned = replace(
+        other,
         labels=other.labels[order],
         probabilities={name: values[order] for name, values in other.probabilities.items()},
         ids=first.ids,
@@ -349,22 +335,20 @@ def _agree(first: PredictionFile, other: PredictionFile, where: str) -> None:
 
 def _names(files: Sequence[PredictionFile]) -> list[str]:
     """Name each model after its column, or after its file where the column says nothing or several say the same."""
-    plain = [(file, _of_column(file, column)) for file in files for column in file.probabilities]
+    plain = [
+        (file, _of_file(file.path) if column == BARE else column.removesuffix(SUFFIX))
+        for file in files
+        for column in file.probabilities
+    ]
     times = Counter(name for _, name in plain)
-    full = [name if times[name] == 1 else f"{_of_file(file.path)}: {name}" for file, name in plain]
-    taken: set[str] = set()
-    names = []
-    for name in full:
-        number, chosen = 2, name
-        while chosen in taken:
-            number, chosen = number + 1, f"{name} ({number})"
-        taken.add(chosen)
+    names: list[str] = []
+    for file, name in plain:
+        full = name if times[name] == 1 else f"{_of_file(file.path)}: {name}"
+        number, chosen = 2, full
+        while chosen in names:
+            number, chosen = number + 1, f"{full} ({number})"
         names.append(chosen)
     return names
-
-
-def _of_column(file: PredictionFile, column: str) -> str:
-    return _of_file(file.path) if column == BARE else column.removesuffix(SUFFIX)
 
 
 def _of_file(path: Path) -> str:

@@ -158,8 +158,8 @@ def fleiss_kappa(positive: NDArray[np.bool_]) -> float:
     """Fleiss' kappa of several runs' predictions: their agreement beyond what the share of positives gives by chance.
 
     When all runs predict one class for all examples it is 1, as `kappa` has it. Without examples, or with fewer than
-    two runs, it is NaN. `positive` is bool (examples, runs): whether the run predicts the positive class; with "is right" it
-    is an error consistency of many.
+    two runs, it is NaN. `positive` is bool (examples, runs): whether the run predicts the positive class; with "is
+    right" it is an error consistency of many.
     """
     examples, runs = positive.shape
     if examples == 0 or runs < 2:

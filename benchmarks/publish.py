@@ -1,4 +1,4 @@
-"""Copy a finished comparison into ``docs/comparisons/NAME``, and its main table and figure into the README.
+"""Copy a finished comparison into ``docs/comparisons/NAME``, and its verdict and figure into the README.
 
     pytest --benchmark --crosscheck-protocol imdb
     python benchmarks/publish.py comparison imdb
@@ -20,13 +20,11 @@ BEGIN, END = "<!-- {name}: begin, written by benchmarks/publish.py -->", "<!-- {
 
 
 def main_part(report: str, folder: str) -> str:
-    """Give the accuracy table, its explanation and its figure, with paths that hold in the README."""
-    section = report.split("\n## Accuracy\n", 1)[1]
-    figure = re.search(r"!\[[^\]]*\]\(figures/accuracy\.svg\)", section)
-    if figure is None:
+    """Give the verdict and its figure, with paths that hold in the README."""
+    found = re.search(r"^- .*?!\[[^\]]*\]\(figures/accuracy\.svg\)\n\n\*[^\n]*\*$", report, re.DOTALL | re.MULTILINE)
+    if found is None:
         raise SystemExit("The report has no accuracy figure; was anything trained?")
-    table = section[: figure.end()].strip()
-    return table.replace("(figures/", f"({folder}/figures/")
+    return found[0].replace("(figures/", f"({folder}/figures/").replace("(details/", f"({folder}/details/")
 
 
 def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
@@ -36,7 +34,8 @@ def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
     target.mkdir(parents=True)
     for file in ("report.md", "comparison.json", "pairs.csv", "where.csv"):
         shutil.copyfile(comparison / file, target / file)
-    shutil.copytree(comparison / "figures", target / "figures")
+    for part in ("figures", "details"):
+        shutil.copytree(comparison / part, target / part)
     protocol = json.loads((comparison / "manifest.json").read_text())["protocol"]
     shutil.copyfile(root / "harness" / "protocols" / f"{protocol['name']}.toml", target / "protocol.toml")
     readme = root / "README.md"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for name in ("harness", "backends", "reports", "src", "pyproject.toml"):
+    for name in ("harness", "backends", "reports", "docs", "src", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -39,6 +39,8 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
         ("harness/parity/stages.py", "from rnn_crosscheck.harness import conformance", "rooms of the harness"),
         ("harness/execution/local.py", "from rnn_crosscheck.harness.session import session", "rooms of the harness"),
         ("harness/results.py", "from rnn_crosscheck.reports import load", "harness knows no backend and no report"),
+        ("reports/analysis/timing.py", "from rnn_crosscheck.reports.pages import markdown", "rooms of the reports"),
+        ("reports/read/comparison.py", "from rnn_crosscheck.reports.analysis import frames", "rooms of the reports"),
         ("reports/read/comparison.py", "import torch", "harness and reports import no framework"),
         ("backends/pytorch.py", "from rnn_crosscheck.harness import results", "backends know the contract"),
         (

@@ -192,38 +192,6 @@ def paired_difference(b: ArrayLike, c: ArrayLike, n: ArrayLike) -> tuple[Floats,
     return np.maximum(middle - half, -1) + none, np.minimum(middle + half, 1) + none
 
 
-def bootstrap_difference(
-    right_a: NDArray[np.bool_], right_b: NDArray[np.bool_], generator: np.random.Generator, resamples: int = 10_000
-) -> tuple[float, float]:
-    """Bootstrap interval of accuracy A minus accuracy B: examples are resampled, and a pair stays a pair.
-
-    The difference of a resample is (b - c) / n, and how often b and c are drawn is multinomial with the shares b/n and
-    c/n. So the resamples are drawn from that: exactly the same distribution, without touching the examples again.
-    Percentiles are taken. Where every resample gives the same (identical models, or one right on all examples and
-    the other on none) the interval would claim to be certain: NaN, as without examples. `paired_difference` has an
-    answer there.
-
-    Parameters
-    ----------
-    right_a, right_b : bool (examples,)
-
-    Raises
-    ------
-    ValueError
-        The two don't have the same examples.
-    """
-    if right_a.shape != right_b.shape:
-        raise ValueError(f"examples are compared one by one, got {len(right_a)} of them against {len(right_b)}")
-    n = len(right_a)
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    equal = n - only_a - only_b
-    if n in (only_a, only_b, equal):  # n = 0 among them
-        return np.nan, np.nan
-    drawn = generator.multinomial(n, np.array([only_a, only_b, equal]) / n, size=resamples)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
 def mean_interval(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float]:
     """Student's t interval of a mean, cut at what is possible.
 
@@ -260,17 +228,22 @@ def welch(first: ArrayLike, second: ArrayLike, bounds: tuple[float, float] = (-1
     This is the one for native runs: the same seed number in two frameworks starts nothing equal, so equal
     numbers are no pairs. A side with one value gives NaN, and so do two sides without any spread.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    difference, error, freedom = _welch(np.asarray(first, np.float64), np.asarray(second, np.float64))
+    half = _student(freedom) * error
+    return max(difference - half, bounds[0]), min(difference + half, bounds[1])
+
+
+def _welch(first: Floats, second: Floats) -> tuple[float, float, float]:
+    """Give the difference of two means, its standard error and degrees of freedom; NaN without any spread."""
     if min(len(first), len(second)) < 2:
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
     parts = np.array([side.var(ddof=1) / len(side) for side in (first, second)])
-    difference, variance = first.mean() - second.mean(), parts.sum()
+    variance = parts.sum()
     if variance == 0:
-        return np.nan, np.nan
+        return np.nan, np.nan, np.nan
     shares = parts / variance  # of the variance; squaring that itself would underflow
     freedom = 1 / (shares**2 / [len(first) - 1, len(second) - 1]).sum()
-    half = _student(freedom) * np.sqrt(variance)
-    return max(difference - half, bounds[0]), min(difference + half, bounds[1])
+    return float(first.mean() - second.mean()), float(variance**0.5), float(freedom)
 
 
 def p_of_means(first: ArrayLike, second: ArrayLike, *, paired: bool) -> float:
@@ -279,11 +252,13 @@ def p_of_means(first: ArrayLike, second: ArrayLike, *, paired: bool) -> float:
     NaN where `welch` and `paired_means` have no interval.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    known = paired_means(first, second) if paired else welch(first, second)
-    if np.isnan(known[0]):
+    if not paired:
+        difference, error, freedom = _welch(first, second)
+        return float(2 * stats.t.sf(abs(difference) / error, freedom))
+    gaps = first - second
+    if len(gaps) < 2 or np.ptp(gaps) == 0:
         return np.nan
-    found = stats.ttest_rel(first, second) if paired else stats.ttest_ind(first, second, equal_var=False)
-    return float(found.pvalue)
+    return float(2 * stats.t.sf(abs(gaps.mean()) / gaps.std(ddof=1) * len(gaps) ** 0.5, len(gaps) - 1))
 
 
 def values_needed(effect: float, spread: float, *, paired: bool) -> float:

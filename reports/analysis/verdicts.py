@@ -27,6 +27,9 @@ BETTER, SAME, UNDECIDED, UNKNOWN = "better", "same", "undecided", "?"
 #: the operation by which one backend is called faster
 TIMED = "train_step"
 
+#: more seeds than this are no advice
+MOST_SEEDS = 200
+
 _COLUMNS = ["question", "division", "model", "verdict", "best", "second", "value", "low", "high", "p", "pairs", "seeds",
             "needed"]  # fmt: skip
 
@@ -154,7 +157,7 @@ def missing_seeds(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, 
     division, models, seeds (in all), seconds (of the runs that are missing, trained side by side as the others were).
     """
     found = []
-    open_ones = verdicts[(verdicts["question"] == "accuracy") & verdicts["needed"].notna()]
+    open_ones = verdicts[(verdicts["question"] == "accuracy") & (verdicts["needed"] <= MOST_SEEDS)]
     for division, rows in grouped(open_ones, "division"):
         seeds = int(rows["needed"].max())
         good = runs[(runs["status"] == "ok") & (runs["division"] == division)]

@@ -19,15 +19,15 @@ _THREE = decimals(3)
 #: with fewer seeds, an interval over them is not worth much
 ENOUGH_SEEDS = 5
 
-#: backends that a table has columns for
-_ACROSS = 7
+#: backends that a table has columns for, and means that are spelled out
+_ACROSS, _SPELLED_OUT = 7, 8
 
 
 def finding(shown: Shown) -> str:
     """Say who is more accurate."""
     if shown.findings.accuracy.empty:
         return ""
-    return " ".join(accuracy_in_words(shown.findings)) or f"{means_in_words(shown.findings.accuracy)}."
+    return " ".join(accuracy_in_words(shown.findings)) or f"{escape(means_in_words(shown.findings.accuracy))}."
 
 
 def blocks(shown: Shown) -> Blocks:
@@ -52,9 +52,10 @@ def blocks(shown: Shown) -> Blocks:
 
 
 def means_in_words(summaries: pd.DataFrame) -> str:
-    """Give every mean in words."""
-    said = [f"{row.model} {row.division} {escape(row.backend)} {percent(row.mean)} %" for row in each(summaries)]
-    return "; ".join(said)
+    """Give the means in words, as far as one bears to hear them."""
+    said = [f"{row.model} {row.division} {row.backend} {percent(row.mean)} %" for row in each(summaries)]
+    more = f"; {len(said) - _SPELLED_OUT} more" if len(said) > _SPELLED_OUT else ""
+    return "; ".join(said[:_SPELLED_OUT]) + more
 
 
 def accuracy_figure(shown: Shown) -> str:
@@ -98,7 +99,7 @@ def accuracy_table(shown: Shown, most: int | None = None) -> str:
             rows.append(row)
     columns = texts("model", "division")
     if wide:
-        columns += [Column(f"{backend}, %", (backend,), str) for backend in backends]
+        columns += [Column(backend, (backend,), str) for backend in backends]
     else:
         columns += [text("backend", "backend"), Column("accuracy, %", ("accuracy",), str)]
     return cut(shown, pd.DataFrame(rows), columns, most, "accuracy")

@@ -41,7 +41,7 @@ def finding(shown: Shown) -> str:
         pair, counts = one.pair, one.counts
         across, shared = ("backend", "model") if pair["kind"] == "backends" else ("model", "backend")
         a, b = (escape(str(pair[f"{across}_{side}"])) for side in ("a", "b"))
-        kind = STABLE if STABLE in counts else SPLIT
+        kind = SPLIT if SPLIT in counts else STABLE
         said.append(
             f"{a} against {b} ({escape(str(pair[f'{shared}_a']))}, {pair['division']}): {count(counts.get(kind, 0))} "
             f"{kind}s and {count(counts.get(FLIP, 0))} coin flips among {count(sum(counts.values()))} examples."

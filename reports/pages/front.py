@@ -48,7 +48,7 @@ def front_page(shown: Shown, pages: Sequence[Page]) -> str:
 
 def _head(shown: Shown) -> Blocks:
     manifest, facts = shown.comparison.manifest, shown.comparison.facts
-    models = listing([escape(name) for name in dict.fromkeys(shown.comparison.runs["model"])])
+    models = listing([escape(name) for name in shown.findings.model_names])
     backends = " against ".join(escape(name) for name in manifest.backends)
     yield f"# {backends}: {models} on {escape(facts.name)}"
     yield (

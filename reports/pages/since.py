@@ -42,6 +42,8 @@ def blocks(shown: Shown) -> Blocks:
     rows = since.conditions
     shown_rows = rows if len(since.protocol) > _SPELLED_OUT else rows[rows["of"] != "protocol"]
     yield folded_table("Conditions that differ", shown_rows, _condition_columns())
+    if since.nothing:
+        return
     if len(since.accuracy):
         yield "## Accuracy, now and before"
         yield from shown_table("Accuracy", since.accuracy, accuracy_columns(bold=True), "what-changed-since")

@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
-from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, UNDECIDED
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED
 from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, significant
 
@@ -94,12 +94,9 @@ def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     return Cell(said=f"? {row.best} {gap} ({why})")
 
 
-#: more seeds than this are no advice
-_MOST_SEEDS = 200
-
 
 def _more_seeds(needed: float) -> str:
-    return f"try {count(needed)} seeds" if needed <= _MOST_SEEDS else f"more than {_MOST_SEEDS} seeds"
+    return f"try {count(needed)} seeds" if needed <= MOST_SEEDS else f"more than {MOST_SEEDS} seeds"
 
 
 def _speed(verdicts: pd.DataFrame) -> dict[str, Cell]:

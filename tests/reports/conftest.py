@@ -30,7 +30,7 @@ def golden() -> Callable[[str, str], None]:
     def check(name: str, text: str) -> None:
         path = GOLDEN / name
         if os.environ.get("CROSSCHECK_UPDATE_GOLDEN") == "1":
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
         assert path.is_file(), f"no golden file {name}; CROSSCHECK_UPDATE_GOLDEN=1 writes it"
         assert text == path.read_text(encoding="utf-8")

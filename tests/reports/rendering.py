@@ -7,6 +7,22 @@ from dataclasses import dataclass, field
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rnn_crosscheck.reports.analysis.findings import Findings, find
+from rnn_crosscheck.reports.build import pages
+from rnn_crosscheck.reports.pages.page import Page, Shown, render
+from rnn_crosscheck.reports.read.comparison import Comparison
+
+
+def all_pages(comparison: Comparison, findings: Findings | None = None, *figures: str) -> str:
+    """Write the front page and all pages of details, but for the words."""
+    front, details = pages(comparison, findings or find(comparison), frozenset(figures))
+    return "\n".join([front, *(text for name, text in details.items() if name != "reading-the-report.md")])
+
+
+def page(of: Page, comparison: Comparison, findings: Findings | None = None, *figures: str) -> str:
+    """Write one page of details."""
+    return render(of, Shown(comparison, findings or find(comparison), frozenset(figures))) + "\n"
+
 
 @dataclass
 class Table:

@@ -16,11 +16,10 @@ from statsmodels.stats.inter_rater import fleiss_kappa
 from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_record
 from rnn_crosscheck.reports.analysis.disagreement import pairs
-from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.ladder import RUNGS, dots, excesses, rungs, sides, together, transplants
-from rnn_crosscheck.reports.pages.document import render
 from rnn_crosscheck.reports.read.comparison import Comparison, load
 from tests.reports.folders import labels, probabilities, write_comparison, write_traces, write_transplants
+from tests.reports.rendering import all_pages
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"
 
@@ -324,8 +323,7 @@ def test_equal_runs_agree_on_everything(whole: Comparison) -> None:
 
 
 def _said_of_transplants(folder: Path) -> str:
-    comparison = load(folder)
-    return render(comparison, find(comparison), {})
+    return all_pages(load(folder))
 
 
 @pytest.mark.slow

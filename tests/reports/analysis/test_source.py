@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from rnn_crosscheck.harness.protocol import TrainingSpec
-from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.source import (
     SOURCE_COUNTS,
     SOURCE_EXAMPLES,
@@ -15,10 +14,9 @@ from rnn_crosscheck.reports.analysis.source import (
     beside_the_source,
     source_accuracy,
 )
-from rnn_crosscheck.reports.pages import tables
-from rnn_crosscheck.reports.pages.document import render
 from rnn_crosscheck.reports.read.comparison import Comparison, load
 from tests.reports.folders import labels, probabilities, protocol, source_protocol, write_comparison
+from tests.reports.rendering import all_pages
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +60,11 @@ def test_ours_are_the_native_runs_of_keras(imdb: Comparison) -> None:
 
 
 def test_the_table_and_what_it_means_are_as_kept(imdb: Comparison, golden: Callable[[str, str], None]) -> None:
-    findings = find(imdb)
-    golden("beside_source.md", tables.beside_source(findings) + "\n")
-    source = render(imdb, findings, {})
-    part = source.partition("### Beside the notebook\n")[2].partition("\n#")[0]
+    part = all_pages(imdb).partition("## Beside the notebook\n")[2].partition("\n#")[0]
     golden("beside_notebook.md", part.strip() + "\n")
 
 
 def test_one_seed_has_no_spread_to_hold_anything_against(tmp_path: Path) -> None:
-    single = load(write_comparison(tmp_path, of=source_protocol(), seeds={"native": (0,)}))
-    source = render(single, find(single), {})
+    source = all_pages(load(write_comparison(tmp_path, of=source_protocol(), seeds={"native": (0,)})))
     assert "which is a single seed." in source
     assert "there is no spread to hold its figures against" in source
-
-
-def test_without_keras_or_without_an_lstm_there_is_less_to_say(tmp_path: Path) -> None:
-    torch = load(write_comparison(tmp_path / "a", of=source_protocol(), backends=("pytorch",)))
-    assert beside_the_source(torch).empty
-    alone = load(write_comparison(tmp_path / "b", of=source_protocol(), models=("rnn",)))
-    assert beside_the_source(alone)["what"].tolist() == ["accuracy of the rnn"]

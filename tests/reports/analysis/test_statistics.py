@@ -19,7 +19,6 @@ from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss_kap
 from rnn_crosscheck.harness.worker.train import score
 from rnn_crosscheck.reports.analysis.statistics import (
     Counts,
-    bootstrap_difference,
     brier,
     cochrans_q,
     disagreement,
@@ -33,6 +32,7 @@ from rnn_crosscheck.reports.analysis.statistics import (
     mean_interval,
     one_more,
     oracle,
+    p_of_means,
     paired_counts,
     paired_difference,
     paired_means,
@@ -111,7 +111,6 @@ def test_identical_models_give_no_evidence_of_a_difference() -> None:
     right = np.array([True, True, False])
     assert cochrans_q(np.column_stack([right] * 3)) == (0, 1)
     assert fleiss_kappa(np.column_stack([right] * 3)) == 1
-    assert np.isnan(bootstrap_difference(right, right, np.random.default_rng(0))).all()
 
 
 @pytest.mark.parametrize("table", [(7, 0, 0, 0), (0, 0, 0, 7)])
@@ -133,7 +132,6 @@ def test_no_examples_give_no_figures() -> None:
     nobody = np.zeros((0, 3), bool)
     assert np.isnan(cochrans_q(nobody)).all()
     assert np.isnan(fleiss_kappa(nobody))
-    assert np.isnan(bootstrap_difference(nobody[:, 0], nobody[:, 1], np.random.default_rng(0))).all()
     assert np.isnan(wilson(0, 0)).all()
     assert np.isnan(paired_difference(0, 0, 0)).all()
     assert mcnemar_midp(0, 0) == 1
@@ -317,24 +315,6 @@ def test_the_paired_difference_covers_the_truth() -> None:
     assert 0.935 < np.mean((low <= 0.1) & (high >= 0.1)) < 0.97
 
 
-def test_the_bootstrap_of_a_difference_equals_resampling_the_examples_themselves() -> None:
-    right = columns(70, 20, 8, 22)
-    generator = np.random.default_rng(0)
-    rows = generator.integers(len(right), size=(40_000, len(right)))
-    resampled = (right[rows, 0].mean(axis=1) - right[rows, 1].mean(axis=1)).astype(float)
-    found = bootstrap_difference(right[:, 0], right[:, 1], np.random.default_rng(1), resamples=40_000)
-    assert found == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), abs=1.5 / len(right))
-    assert found[0] < 12 / 120 < found[1]
-
-
-def test_the_bootstrap_of_a_difference_depends_on_the_generator_alone() -> None:
-    right = columns(70, 20, 8, 22)
-    first, again = (bootstrap_difference(*right.T, np.random.default_rng(3)) for _ in range(2))
-    assert first == again
-    with pytest.raises(ValueError, match="120 of them against 119"):
-        bootstrap_difference(right[:, 0], right[1:, 1], np.random.default_rng(3))
-
-
 def test_the_bootstrap_of_a_difference_covers_the_truth() -> None:
     generator = np.random.default_rng(0)
     inside = 0
@@ -346,7 +326,6 @@ def test_the_bootstrap_of_a_difference_covers_the_truth() -> None:
 
 @pytest.mark.parametrize("table", [(9, 0, 0, 0), (0, 0, 0, 9), (5, 0, 0, 4), (0, 9, 0, 0), (0, 0, 9, 0)])
 def test_a_bootstrap_without_spread_claims_no_certainty(table: tuple[int, int, int, int]) -> None:
-    assert np.isnan(bootstrap_difference(*columns(*table).T, np.random.default_rng(0))).all()
     assert np.isfinite(paired_difference(table[1], table[2], sum(table))).all()
 
 
@@ -543,3 +522,14 @@ def test_every_example_needs_its_label(figure: Callable[..., object]) -> None:
         figure(np.array([0.1, 0.2, 0.3]), np.array([1]))
     with pytest.raises(ValueError, match="one label for each of 3 examples"):
         figure(np.zeros((3, 2)), np.zeros((3, 2)))
+
+
+@given(arrays(np.float64, st.integers(2, 9), elements=st.floats(0, 1)), st.integers(0, 2**31))
+def test_p_of_means_is_that_of_scipy(first: np.ndarray, seed: int) -> None:
+    second = np.random.default_rng(seed).uniform(size=len(first))
+    assert p_of_means(first, second, paired=False) == pytest.approx(
+        stats.ttest_ind(first, second, equal_var=False).pvalue, rel=1e-6
+    )
+    assert p_of_means(first, second, paired=True) == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-6)
+    assert np.isnan(p_of_means([0.5, 0.5], [0.5, 0.5], paired=False))
+    assert np.isnan(p_of_means([0.5, 0.6], [0.4, 0.5], paired=True)) == (np.ptp([0.5 - 0.4, 0.6 - 0.5]) == 0)

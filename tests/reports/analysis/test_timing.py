@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rnn_crosscheck.harness.results import ParityRecord, StageRecord, TimingRecord, TimingResults
-from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.timing import again, drift, ratios, single_examples, sweep, training_times, tuned
-from rnn_crosscheck.reports.pages.speed import speed
+from rnn_crosscheck.reports.pages import speed
 from rnn_crosscheck.reports.read.comparison import Comparison
+from tests.reports.rendering import page
 
 ROUNDS = tuple(int(1e6 * x) for x in (20, 22, 30, 19, 21, 40, 20, 22))
 
@@ -174,7 +174,7 @@ def test_a_tuned_setting_that_computes_something_else_is_named(comparison: Compa
         ["keras-tensorflow", "gradients", 2],
     ]
     assert table["error"].tolist() == [1e-6, 0.5]
-    source = "\n\n".join(speed(changed, find(changed), {}))
+    source = page(speed.PAGE, changed)
     assert (
         "Tuned settings compute the same: matched models keep every stage within its tolerance (pytorch (lstm))"
         in source

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.build import draw
-from rnn_crosscheck.reports.pages.figures import _spread, ladder
+from rnn_crosscheck.reports.pages.figures import draw
+from rnn_crosscheck.reports.pages.figures.agreement import ladder
+from rnn_crosscheck.reports.pages.figures.style import spread
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import source_protocol, timing_results, write_comparison
 
@@ -15,7 +16,7 @@ from tests.reports.folders import source_protocol, timing_results, write_compari
 @pytest.mark.slow
 def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
     comparison = load(write_comparison(tmp_path))
-    for svg in draw(comparison, find(comparison)).values():
+    for svg in draw(comparison.manifest.backends, find(comparison)).values():
         assert "#d55e00" in svg  # the second backend's, here the one that isn't the baseline
         assert "fill: #ffffff" in svg  # an opaque ground, for dark pages
 
@@ -24,10 +25,17 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
     # No pair of runs; the tuned setting is timed against the default one.
-    assert sorted(draw(one, find(one))) == ["accuracy", "drift", "learning", "lengths", "ratios", "reliability"]
+    assert sorted(draw(one.manifest.backends, find(one))) == [
+        "accuracy",
+        "drift",
+        "learning",
+        "lengths",
+        "ratios",
+        "reliability",
+    ]
     names = tuple("abcdefgh")
     many = load(write_comparison(tmp_path / "many", backends=names, of=source_protocol()))
-    assert sorted(draw(many, find(many))) == [
+    assert sorted(draw(many.manifest.backends, find(many))) == [
         "accuracy",
         "drift",
         "ladder",
@@ -39,11 +47,11 @@ def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
 
 
 def test_labels_move_apart_and_stay_in_order() -> None:
-    places = _spread({"a": 0.5, "b": 0.51, "c": 0.9}, 0.1, 0, 1)
+    places = spread({"a": 0.5, "b": 0.51, "c": 0.9}, 0.1, 0, 1)
     assert places["b"] - places["a"] > 0.099
     assert places["c"] == 0.9
-    assert _spread({}, 0.1, 0, 1) == {}
-    crowded = _spread({"a": 0.99, "b": 1.0}, 0.1, 0, 1)
+    assert spread({}, 0.1, 0, 1) == {}
+    crowded = spread({"a": 0.99, "b": 1.0}, 0.1, 0, 1)
     assert crowded["b"] <= 1.0001
 
 
@@ -62,7 +70,7 @@ def test_a_sweep_is_drawn_over_both_axes(tmp_path: Path) -> None:
         axis: group[group["size"].isin([32, 80])]["ms"].tolist() for axis, group in findings.sweep.groupby("axis")
     }
     assert by_axis["batch size"] == by_axis["length"]
-    assert draw(swept, findings)["sweep"].startswith("<?xml")
+    assert draw(swept.manifest.backends, findings)["sweep"].startswith("<?xml")
     # The main table is about the protocol's own sizes alone.
     assert len(findings.timings) == len(find(comparison).timings)
 

@@ -19,16 +19,14 @@ from rnn_crosscheck.harness.results import Manifest, RunResult, TimingResults, r
 from rnn_crosscheck.harness.session.gates import parse_gates
 from rnn_crosscheck.reports.analysis.changes import Changes, changes
 from rnn_crosscheck.reports.analysis.findings import Findings, find
-from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.gates import Judged, judge
 from rnn_crosscheck.reports.analysis.statistics import independent_ratio, welch, wilson
 from rnn_crosscheck.reports.build import build
-from rnn_crosscheck.reports.pages.answer import answer
-from rnn_crosscheck.reports.pages.document import render
-from rnn_crosscheck.reports.pages.since import accuracy_table, disagreement_table, in_short, timings_table, what_changed
+from rnn_crosscheck.reports.pages import since as what_changed
+from rnn_crosscheck.reports.pages.since import in_short
 from rnn_crosscheck.reports.read.comparison import Comparison, load
 from tests.reports.folders import EXAMPLES, labels, probabilities, protocol, write_comparison, write_example_run
-from tests.reports.rendering import tables_of
+from tests.reports.rendering import all_pages, page, tables_of
 
 SEEDS = {"native": (0, 1, 2), "matched": (0,)}
 SMALL: dict[str, Any] = {"models": ("rnn",), "seeds": {"native": (0, 1, 2)}}
@@ -202,7 +200,7 @@ def test_other_inputs_are_refused_with_both_hashes_and_the_rest_is_there(now: Co
     changed = compared(now, other)
     said = "hash c0ffeec0ffeec0ff now, decafdecafdecafd before"
     assert said in changed.refused
-    assert said in "\n".join(what_changed(now, find(now, changed), {}))
+    assert said in page(what_changed.PAGE, now, find(now, changed))
     assert changed.disagreement.empty
     assert changed.accuracy["difference"].notna().any()
     assert changed.timings["ratio"].notna().all()
@@ -235,7 +233,6 @@ def test_runs_without_a_seed_in_common_have_no_disagreement(tmp_path: Path) -> N
     said = " ".join(judge(changed, ALL).unjudged)
     assert "disagreement:5% could not be judged for native rnn of keras-tensorflow; native rnn of pytorch: " in said
     assert "no seed is in both comparisons" in said
-    assert "| -" in disagreement_table(changed)
 
 
 def test_nothing_in_common_is_one_sentence(tmp_path: Path) -> None:
@@ -243,7 +240,7 @@ def test_nothing_in_common_is_one_sentence(tmp_path: Path) -> None:
     two = load(write_comparison(tmp_path / "two", backends=("b",), **SMALL))
     changed = compared(one, two)
     assert changed.nothing
-    said = "\n".join(what_changed(one, find(one, changed), {}))
+    said = page(what_changed.PAGE, one, find(one, changed))
     assert "nothing can be compared" in said
     assert tables_of(said) == []
     assert in_short(changed) == []
@@ -292,7 +289,7 @@ def test_a_change_within_the_noise_is_no_slowdown(before: Comparison) -> None:
     gates = parse_gates("step-slowdown:1%")
     slow = timed(before, {"pytorch": 1.1})
     assert len(judge(compared(slow, before), gates).breaches) == 4  # default and tuned
-    assert "**1.10**" in timings_table(compared(slow, before))
+    assert "**1.10 [" in page(what_changed.PAGE, slow, find(slow, compared(slow, before)))
 
     def restless(comparison: Comparison) -> Comparison:
         records = tuple(
@@ -303,7 +300,7 @@ def test_a_change_within_the_noise_is_no_slowdown(before: Comparison) -> None:
 
     for changed in (compared(restless(slow), before), compared(slow, restless(before))):
         assert judge(changed, gates).breaches == ()
-        assert "**" not in timings_table(changed)
+        assert "**" not in page(what_changed.PAGE, slow, find(slow, changed))
         assert "became clearly slower or faster" in in_short(changed)[0]
 
 
@@ -333,7 +330,7 @@ def test_more_seeds_and_fewer_models_are_no_other_protocol(now: Comparison, befo
     assert changed.protocol["what"].tolist() == ["seeds.native"]
     assert not changed.other_protocol
     assert judge(changed, ALL).caveats == ()
-    said = "\n".join(what_changed(now, find(now, changed), {}))
+    said = page(what_changed.PAGE, now, find(now, changed))
     assert "seeds.native is 0, 1, 2, 3, before 0, 1. That is how much was measured, not what." in said
     assert "under another protocol" not in in_short(changed)[0]
 
@@ -433,7 +430,8 @@ def test_a_cell_without_result_is_named(tmp_path: Path, before: Comparison) -> N
     assert (row["seeds"], row["seeds_before"]) == (0, 1)
     said = judge(changed, parse_gates("accuracy-drop:1pt")).unjudged
     assert "accuracy-drop:1pt could not be judged for matched rnn of pytorch: there is no result now." in said
-    assert "nan" not in accuracy_table(changed)
+    now = load(tmp_path)
+    assert "nan" not in page(what_changed.PAGE, now, find(now, changed))
 
 
 # --- the report ---------------------------------------------------------------------------------------------
@@ -445,32 +443,22 @@ def findings(now: Comparison, since: Changes) -> Findings:
 
 
 def test_the_section_is_as_kept(now: Comparison, findings: Findings, golden: Callable[[str, str], None]) -> None:
-    golden("since.md", "\n\n".join(what_changed(now, findings, {})) + "\n")
+    golden("since.md", page(what_changed.PAGE, now, findings))
 
 
-def test_the_section_follows_the_answer(now: Comparison, findings: Findings) -> None:
-    source = render(now, findings, {})
-    heads = [line for line in source.splitlines() if line.startswith("## ")]
-    assert heads[:3] == ["## In short", "## What changed since", "## Accuracy"]
-    assert any(sentence.startswith("Since the [earlier comparison]") for sentence in answer(findings))
+def test_the_page_tells_what_differs_first(now: Comparison, findings: Findings) -> None:
+    source = page(what_changed.PAGE, now, findings)
     assert "**The protocols differ**: training.clipnorm is 1.0, before 0.0." in source
-    assert "| pytorch | framework | pytorch 1.2.3 | pytorch 1.3.0 / pytorch 1.2.3 |" in source
-    assert "| machine | python | 3.11.0 | 3.12.0 |" in source
+    assert ["pytorch", "framework", "pytorch 1.2.3", "pytorch 1.3.0 / pytorch 1.2.3"] in tables_of(source)[0].rows
+    assert ["machine", "python", "3.11.0", "3.12.0"] in tables_of(source)[0].rows
+    assert "Other work now than before" not in source
     for found in tables_of(source):
         assert len({len(row) for row in found.rows}) == 1
+    assert "- [What changed since](details/since.md): Since the earlier comparison" in all_pages(now, findings)
 
 
 def test_a_report_without_an_earlier_comparison_says_nothing_of_one(before: Comparison) -> None:
-    assert "earlier comparison" not in render(before, find(before), {})
-
-
-def test_a_repetition_that_differs_is_named_as_one(tmp_path: Path, before: Comparison) -> None:
-    again = write_comparison(tmp_path, seeds=SEEDS)
-    worsen(again, 2, key="key of native-pytorch-rnn-seed0")
-    changed = compared(load(again), before)
-    assert "what differs is what repeating a run does" not in disagreement_table(changed)
-    rows = changed.disagreement.assign(alike=changed.disagreement["seeds"])
-    assert "what differs is what repeating a run does" in disagreement_table(replace(changed, disagreement=rows))
+    assert "earlier comparison" not in all_pages(before)
 
 
 def test_many_differences_of_the_protocol_are_a_table(now: Comparison, before: Comparison) -> None:
@@ -479,14 +467,13 @@ def test_many_differences_of_the_protocol_are_a_table(now: Comparison, before: C
     )
     manifest = before.manifest.model_copy(update={"protocol": protocol(training=training)})
     changed = compared(now, replace(before, manifest=manifest))
-    said = "\n\n".join(what_changed(now, find(now, changed), {}))
+    said = page(what_changed.PAGE, now, find(now, changed))
     assert "**The protocols differ** in 7 values, listed below. A change may come from that." in said
-    assert "| protocol | training.beta\\_1 | 0.5 | 0.9 |" in said
+    assert ["protocol", "training.beta_1", "0.5", "0.9"] in tables_of(said)[0].rows
 
 
 def test_a_model_that_is_clear_in_no_way_is_not_bold(before: Comparison) -> None:
-    same = compared(before, before)
-    assert all("**" not in written(same) for written in (accuracy_table, disagreement_table, timings_table))
+    assert "**" not in page(what_changed.PAGE, before, find(before, compared(before, before)))
 
 
 @pytest.mark.slow
@@ -498,8 +485,8 @@ def test_the_place_of_the_earlier_comparison_is_remembered(new: Path) -> None:
     rows = {(row["division"], row["model"], row["backend"]): row for row in content["since"]["accuracy"]}
     assert rows["native", "rnn", "pytorch"]["difference"] == pytest.approx(-0.25)
     assert rows["matched", "rnn", "pytorch"]["low"] is None
-    assert [title for title, _ in built.summary] == ["accuracy", "timing", "accuracy since ../old"]
-    assert "| rnn     | native     | pytorch " in built.report.read_text().split("## What changed since")[1]
+    assert [title for title, _ in built.summary] == ["verdict", "accuracy since ../old"]
+    assert "| rnn     | native     | pytorch " in (new / "details" / "since.md").read_text()
 
 
 @pytest.mark.slow
@@ -509,7 +496,7 @@ def test_an_earlier_comparison_that_is_gone_or_damaged_is_one_line(tmp_path: Pat
     write_json(folder / "manifest.json", manifest.model_copy(update={"baseline": "../old"}))
     built = build(folder)
     said = "Nothing can be said about the earlier comparison `../old`: Its folder isn't there any more."
-    assert f"## What changed since\n\n{said}\n\n## Accuracy" in built.report.read_text()
+    assert f"[What changed since](details/since.md): {said}" in built.report.read_text()
     assert built.since is not None
     assert judge(built.since, ALL).unjudged[0] == (
         "accuracy-drop:1pt could not be judged: Its folder isn't there any more."
@@ -525,9 +512,10 @@ def test_an_earlier_comparison_that_is_gone_or_damaged_is_one_line(tmp_path: Pat
 def test_the_command_compares_with_any_earlier_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, earlier = (write_comparison(tmp_path / name, **SMALL) for name in ("new", "old"))
     assert main(["report", str(folder), "--baseline", str(earlier)]) == 0
-    assert "Compared with `../old`" in (folder / "report.md").read_text()
+    assert "Compared with `../old`" in (folder / "details" / "since.md").read_text()
     assert main(["report", str(folder)]) == 0
     assert "What changed since" not in (folder / "report.md").read_text()
+    assert not (folder / "details" / "since.md").exists()
     capsys.readouterr()
     for arguments, sentence in (
         (["report", str(folder), "--baseline", str(folder)], "is the comparison itself"),
@@ -537,13 +525,3 @@ def test_the_command_compares_with_any_earlier_comparison(tmp_path: Path, capsys
         error = capsys.readouterr().err
         assert sentence in error
         assert error.count("\n") == 1
-
-
-def test_every_row_of_the_tables_is_written(since: Changes) -> None:
-    for written, frame in (
-        (accuracy_table, since.accuracy),
-        (disagreement_table, since.disagreement),
-        (timings_table, since.timings),
-    ):
-        (found,) = tables_of(written(since))
-        assert [row[0] for row in found.rows[1:]] == [row.model for row in each(frame)]

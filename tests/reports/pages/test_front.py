@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnn_crosscheck.harness.protocol import Architecture
+from rnn_crosscheck.reports.analysis.findings import find
+from rnn_crosscheck.reports.build import build
+from rnn_crosscheck.reports.pages.front import in_short, terminal
+from rnn_crosscheck.reports.read.comparison import load
+from tests.reports.folders import (
+    protocol,
+    write_comparison,
+    write_effects,
+    write_everything,
+    write_occlusions,
+    write_stages,
+    write_traces,
+    write_transplants,
+)
+from tests.reports.rendering import tables_of, tokens_of
+
+SIX = ("a", "b", "c|d", "e", "f", "a-backend-with-a-long-name")
+THREE = tuple(Architecture(name=cell, cell=cell, units=16) for cell in ("rnn", "lstm", "gru"))  # type: ignore[arg-type]
+NAMES = [f"native-{backend}-{model}-seed0" for model in ("rnn", "lstm") for backend in ("keras-tensorflow", "pytorch")]
+NOTHING: dict[str, Any] = {"native": (), "matched": ()}
+
+
+def quick(folder: Path) -> None:
+    write_comparison(folder, failed=["matched-pytorch-rnn-seed1"])
+    write_traces(folder)
+    write_stages(folder)
+    write_effects(folder)
+    write_transplants(folder)
+    write_occlusions(folder, {f"native-{name}-rnn-seed0": ["example-013"] for name in ("keras-tensorflow", "pytorch")})
+
+
+def six(folder: Path) -> None:
+    seeds: dict[Any, Any] = {"native": range(10), "matched": range(10)}
+    names = [model.name for model in THREE]
+    write_comparison(folder, backends=SIX, models=names, seeds=seeds, of=protocol(models=THREE))
+
+
+def stages_alone(folder: Path) -> None:
+    write_comparison(folder, seeds=NOTHING, timed=False)
+    write_stages(folder, wrong={("keras-tensorflow", "lstm"): {("update", "embedding"): 1.3e-2}})
+
+
+CASES: dict[str, Callable[[Path], object]] = {
+    "quick": quick,
+    "six": six,
+    "one-backend": lambda folder: write_comparison(folder, backends=("pytorch",)),
+    "one-seed": lambda folder: write_comparison(folder, seeds={"native": (0,), "matched": (0,)}),
+    "all-failed": lambda folder: write_comparison(folder, seeds={"native": (0,)}, failed=NAMES, timed=False),
+    "times-alone": lambda folder: write_comparison(folder, seeds=NOTHING),
+    "stages-alone": stages_alone,
+    "everything": write_everything,
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    CASES[request.param](folder)
+    build(folder)
+    return request.param, folder
+
+
+@pytest.mark.slow
+def test_the_front_page_is_as_kept(built: tuple[str, Path], golden: Callable[[str, str], None]) -> None:
+    name, folder = built
+    golden(f"front/{name}.md", (folder / "report.md").read_text())
+
+
+@pytest.mark.slow
+def test_the_front_page_is_one_screen_and_no_table_is_wide(built: tuple[str, Path]) -> None:
+    source = (built[1] / "report.md").read_text()
+    assert len(source.splitlines()) <= 130
+    assert len(source.encode()) <= 16_000
+    for page in pages_of(built[1]):
+        for found in tables_of(page.read_text()):
+            assert len(found.rows[0]) <= 9, (page.name, found.rows[0])
+
+
+@pytest.mark.slow
+def test_every_link_leads_somewhere(built: tuple[str, Path]) -> None:
+    parts = {page.resolve(): anchors(page.read_text()) for page in pages_of(built[1])}
+    for page in pages_of(built[1]):
+        for target in links(page.read_text()):
+            path, _, part = target.partition("#")
+            place = (page.parent / path).resolve() if path else page.resolve()
+            assert place.is_file(), f"{page.name}: {target}"
+            assert not part or part in parts[place], f"{page.name}: {target}"
+
+
+def pages_of(folder: Path) -> list[Path]:
+    return [folder / "report.md", *(folder / "details").iterdir()]
+
+
+def links(source: str) -> Iterator[str]:
+    for token in tokens_of(source):
+        for child in token.children or []:
+            if child.type in ("link_open", "image"):
+                yield str(child.attrs.get("href") or child.attrs.get("src"))
+
+
+def anchors(source: str) -> set[str]:
+    """Give the anchors that a page's headings have, as GitHub makes them."""
+    tokens = tokens_of(source)
+    heads = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_times_alone_and_stages_alone_say_their_news_first(tmp_path: Path) -> None:
+    write_comparison(tmp_path / "times", seeds=NOTHING)
+    times = in_short(find(load(tmp_path / "times")))
+    assert times[0].startswith("**pytorch is faster**: a training step takes 0.71 (rnn) and 0.71 (lstm)")
+    stages_alone(tmp_path / "stages")
+    stages = in_short(find(load(tmp_path / "stages")))
+    assert stages[0] == "**keras-tensorflow computes something else**: lstm (first update)."
+    for said in (times, stages):
+        assert said[-1] == "No run has a result, so nothing can be concluded about accuracy and predictions."
+
+
+def test_one_seed_decides_nothing_and_more_seeds_are_named_with_their_command(tmp_path: Path) -> None:
+    one = load(write_comparison(tmp_path / "one", seeds={"native": (0,)}))
+    assert in_short(find(one))[0] == "With their own defaults one seed decides nothing (rnn and lstm)."
+    two = write_comparison(tmp_path / "two", seeds={"native": (0, 1)})
+    source = build(two).report.read_text()
+    said = re.search(r"- (\d+) native seeds would probably decide lstm, about (\S+ min) here: `(.*)`", source)
+    assert said
+    assert said[3] == f"pytest --benchmark --crosscheck-protocol quick --crosscheck-set seeds.native={said[1]}"
+
+
+def test_lost_runs_stand_above_the_verdict(tmp_path: Path) -> None:
+    quick(tmp_path)
+    above, _, _ = build(tmp_path).report.read_text().partition("- With their own defaults")
+    assert "**1 of 16 runs has no result** (1 failed): matched-pytorch-rnn-seed1. See [runs](details/runs.md)." in above
+
+
+def test_the_terminal_shows_the_verdict_in_a_hundred_columns(
+    tmp_path: Path, golden: Callable[[str, str], None]
+) -> None:
+    six(tmp_path / "six")
+    quick(tmp_path / "quick")
+    for name in ("six", "quick"):
+        ((title, shown),) = terminal(find(load(tmp_path / name)))
+        assert title == "verdict"
+        assert max(map(len, shown.splitlines())) <= 100
+        golden(f"terminal-{name}.txt", f"{shown}\n")

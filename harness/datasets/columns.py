@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rnn_crosscheck.harness.datasets.corpus import first_repeat
@@ -50,13 +50,12 @@ def parse(given: str) -> Columns:
     UsageError
         It has another form, a role that isn't known, or a role or a column twice.
     """
-    roles = [field.name for field in fields(Columns)]
     found: dict[str, str] = {}
     for pair in given.split(",") if given.strip() else ():
         role, equals, name = (part.strip() for part in pair.partition("="))
-        if not equals or role not in roles:
+        if not equals or role not in _GUESSES:
             raise UsageError(
-                f"Columns are named as in --crosscheck-columns={_EXAMPLE}, with the roles {', '.join(roles)}; "
+                f"Columns are named as in --crosscheck-columns={_EXAMPLE}, with the roles {', '.join(_GUESSES)}; "
                 f"got {pair!r}."
             )
         if role in found:
@@ -102,4 +101,4 @@ def resolve(path: Path, given: Columns, header: Sequence[str]) -> Columns:
                     f"{path} has no column that is called like {role} ({', '.join(guesses)}); it has {names}; name it "
                     f"with --crosscheck-columns={role}=NAME."
                 )
-    return replace(given, **{role: found.get(role, "") for role in _GUESSES})
+    return Columns(**{role: found.get(role, "") for role in _GUESSES})

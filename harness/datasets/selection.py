@@ -153,9 +153,7 @@ def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
         longest_id=longest_facts.example_id,
         longest_length=int(longest.lengths.max()),
         inputs_hash=hash_inputs(
-            selection.test.example_ids,
-            selection.test.labels,
-            selection.test.padded(spec.length, spec.vocabulary),
+            selection.test.example_ids, selection.test.labels, selection.test.padded(spec.length, spec.vocabulary)
         ),
     )
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat
 from typing import IO
 
 import numpy as np
@@ -55,14 +56,6 @@ class Encoded:
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     words: list[str]
-
-
-class _Numbering(dict[str, int]):
-    """Numbers that are given out as words are first seen."""
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self)
-        return number
 
 
 def _pieces(text: str) -> list[str]:
@@ -131,8 +124,9 @@ def encode_into(
     # One pass gives out provisional numbers in the order of first appearance, which is the order that breaks ties.
     # The empty piece between two spaces has one too: dropping a number from an array is quicker than a piece from a
     # list. Separators are no words, so they can stand for what isn't a word.
-    numbering = _Numbering({"": _EMPTY, "\n": _START, "\t": _UNKNOWN})
-    n_special = len(numbering)
+    special = {"": _EMPTY, "\n": _START, "\t": _UNKNOWN}
+    n_special = len(special)
+    numbering = defaultdict(count(n_special).__next__, special)
     lengths = np.zeros(len(texts), np.int64)
     counts = np.zeros(n_special, np.int64)
     waiting: list[NDArray[np.int32]] = []
@@ -204,11 +198,7 @@ def _reorder(
 
 
 def pad(
-    tokens: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    length: int,
-    vocabulary: int,
+    tokens: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.int64], length: int, vocabulary: int
 ) -> NDArray[np.int32]:
     """Bring examples to one length: the last `length` tokens are kept, short ones are padded in front.
 

@@ -77,9 +77,8 @@ def initial_weights(
         if getattr(factors, factor) == "pytorch":
             for name in names:
                 # A generator of its own, so that switching one factor leaves what the others draw as it is.
-                drawn[name] = _as_pytorch(
-                    np.random.default_rng([seed, 0x70C4, PARAMETERS.index(name)]), name, shapes[name], model.units
-                )
+                own = np.random.default_rng([seed, 0x70C4, PARAMETERS.index(name)])
+                drawn[name] = _as_pytorch(own, name, shapes[name], model.units)
     if factors.pad_row == "frozen":
         drawn["embedding"][0] = 0
     return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}

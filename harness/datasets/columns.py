@@ -10,8 +10,6 @@ from rnn_crosscheck.harness.datasets.corpus import first_repeat
 from rnn_crosscheck.harness.datasets.rows import shown
 from rnn_crosscheck.harness.errors import DataError, UsageError
 
-_EXAMPLE = "text=review,label=sentiment,split=fold,id=key"
-
 #: how a column is called whose role isn't given
 _GUESSES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "review", "sentence", "content", "comment", "body", "message", "document"),
@@ -55,8 +53,8 @@ def parse(given: str) -> Columns:
         role, equals, name = (part.strip() for part in pair.partition("="))
         if not equals or role not in _GUESSES:
             raise UsageError(
-                f"Columns are named as in --crosscheck-columns={_EXAMPLE}, with the roles {', '.join(_GUESSES)}; "
-                f"got {pair!r}."
+                "Columns are named as in --crosscheck-columns=text=review,label=sentiment,split=fold,id=key, with the "
+                f"roles {', '.join(_GUESSES)}; got {pair!r}."
             )
         if role in found:
             raise UsageError(f"--crosscheck-columns names the column for {role} twice: {given!r}.")
@@ -76,8 +74,7 @@ def resolve(path: Path, given: Columns, header: Sequence[str]) -> Columns:
     DataError
         A column isn't there, or is there twice, or several may be meant; the sentence says how to name it.
     """
-    repeated = first_repeat(header)
-    if repeated is not None:
+    if repeated := first_repeat(header):
         raise DataError(f"{path} has the column {shown(header[repeated[1]])} twice.")
     names = ", ".join(map(shown, header[:20])) + (", ..." if len(header) > 20 else "")
     found: dict[str, str] = {}

@@ -81,8 +81,7 @@ def load(data: Path | None = None, cache: Path | None = None, columns: Columns |
         raise DataError(f"{data} can't be read: {error.strerror}.") from None
     # The name too: the report shows it.
     digest = hashlib.sha256(f"{content}\n{data.name!r}\n{columns!r}".encode()).hexdigest()
-    scratch = _cache.default_folder() if cache is None else cache
-    return _cache.cached(NAME, digest, lambda: read(data, columns, scratch), cache)
+    return _cache.cached(NAME, digest, lambda: read(data, columns, cache or _cache.default_folder()), cache)
 
 
 def read(path: Path, columns: Columns, scratch: Path) -> Corpus:
@@ -105,15 +104,13 @@ def read(path: Path, columns: Columns, scratch: Path) -> Corpus:
     hashes = np.frombuffer(collected.hashes, np.uint64)
     splits = np.frombuffer(collected.splits, np.int8)
     _check_splits(path, used, splits, labels)
-    if collected.ids is not None:
-        repeated = first_repeat(collected.ids.ordered(np.arange(len(labels))))
-        if repeated is not None:
-            earlier, later = repeated
-            name = shown(collected.ids.get(later))
-            raise DataError(
-                f"{path}, row {later + 1}: the id {name} in {used.id!r} is also that of row {earlier + 1}; ids must be "
-                "unique."
-            )
+    if collected.ids is not None and (repeated := first_repeat(collected.ids.ordered(np.arange(len(labels))))):
+        earlier, later = repeated
+        name = shown(collected.ids.get(later))
+        raise DataError(
+            f"{path}, row {later + 1}: the id {name} in {used.id!r} is also that of row {earlier + 1}; ids must be "
+            "unique."
+        )
     order = np.lexsort((hashes, splits))  # stable: equal texts in the order of their rows
     return Corpus(
         name=NAME,
@@ -246,12 +243,7 @@ def _check_splits(path: Path, used: Columns, splits: NDArray[np.int8], labels: N
 
 
 def _source(
-    path: Path,
-    given: Columns,
-    used: Columns,
-    classes: list[str],
-    splits: NDArray[np.int8],
-    hashes: NDArray[np.uint64],
+    path: Path, given: Columns, used: Columns, classes: list[str], splits: NDArray[np.int8], hashes: NDArray[np.uint64]
 ) -> str:
     def column(role: str) -> str:
         return f"{getattr(used, role)!r}{'' if getattr(given, role) else ' (guessed)'}"

@@ -35,8 +35,9 @@ _TO_SPACES = bytes.maketrans(_SEPARATORS.encode(), b" " * len(_SEPARATORS))
 #: provisional numbers of what isn't a word
 _EMPTY, _START, _UNKNOWN = range(3)
 _START_NUMBER = np.array([_START], np.int32)
-#: tokens that are handled at once
+#: tokens, and Python integers, that there are at once
 _BLOCK = 1 << 20
+_INTEGERS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ def encode_into(
     counts = np.zeros(n_special, np.int64)
     waiting: list[NDArray[np.int32]] = []
     n_waiting = 0
-    for place, row in enumerate(_integers(order)):
+    for place, row in enumerate(integers(order)):
         pieces = _pieces(texts[row])
         if place < n_training:
             numbers = np.fromiter(map(numbering.__getitem__, pieces), np.int32, len(pieces))
@@ -166,10 +167,10 @@ def encode_into(
     return offsets, [spelled[i] for i in by_rank.tolist()]
 
 
-def _integers(order: NDArray[np.int64]) -> Iterator[int]:
+def integers(order: NDArray[np.int64]) -> Iterator[int]:
     """Elements as Python integers, without a list of all of them."""
-    for start in range(0, len(order), _BLOCK):
-        yield from order[start : start + _BLOCK].tolist()
+    for start in range(0, len(order), _INTEGERS):
+        yield from order[start : start + _INTEGERS].tolist()
 
 
 def _renumber(file: IO[bytes], begin: int, total: int, final: NDArray[np.int32]) -> None:
@@ -190,7 +191,7 @@ def _reorder(
     found = np.frombuffer(file.read(4 * int(offsets[-1])), np.int32)
     tokens = np.empty_like(found)
     start = 0
-    for row, length in zip(_integers(order), _integers(lengths), strict=True):
+    for row, length in zip(integers(order), integers(lengths), strict=True):
         tokens[offsets[row] : offsets[row + 1]] = found[start : start + length]
         start += length
     file.seek(begin)

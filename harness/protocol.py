@@ -22,6 +22,7 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 Device = Literal["cpu", "cuda", "auto"]
 Cell = Literal["rnn", "lstm", "gru"]
 Operation = Literal["train_step", "predict_batch", "predict_one"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 #: ``default``: what a framework's users get; ``tuned``: the fastest it does the same arithmetic with
 Setting = Literal["default", "tuned"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
@@ -217,11 +218,7 @@ class TimingSpec(_Frozen):
     max_seconds: Annotated[
         float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
     ] = 3.0
-    operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
-        "train_step",
-        "predict_batch",
-        "predict_one",
-    )
+    operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = OPERATIONS
     settings: Annotated[
         tuple[Setting, ...], BeforeValidator(_listed), Field(description="of each backend that has them")
     ] = SETTINGS

@@ -426,13 +426,8 @@ def write_run(
 
     with new_folder(folder) as scratch:
         if probabilities is not None:
-            table = pa.table(
-                {
-                    "example_id": pa.array(example_ids, pa.string()),
-                    "label": pa.array(labels, pa.int8()),
-                    "probability": pa.array(probabilities, pa.float32()),
-                }
-            )
+            schema = pa.schema({"example_id": pa.string(), "label": pa.int8(), "probability": pa.float32()})
+            table = pa.table([example_ids, labels, probabilities], schema=schema)
             pq.write_table(table, scratch / "predictions.parquet")
         if weights is not None:
             np.savez(scratch / WEIGHTS, **weights)  # type: ignore[arg-type]  # names of parameters aren't its options

@@ -128,7 +128,6 @@ class _Bar:
         self.total = 0
 
     def update(self, more: int) -> None:
-        """Count `more` bytes."""
         self._progress.update(self._task, total=self.total or None, advance=more)
 
     def reset(self) -> None:
@@ -381,7 +380,6 @@ class _Unpickler(pickle.Unpickler):
         self._where = where
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - whatever is named
-        """Give the stand-in for what a pickle names."""
         try:
             return self._KNOWN[module, name]
         except KeyError:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError, UsageError
 from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec, switched
-from rnn_crosscheck.harness.weights import Weights, canonical_shapes
+from rnn_crosscheck.harness.weights import Weights, canonical_shapes, check_array
 
 ENTRY_POINTS = "rnn_crosscheck.backends"
 
@@ -293,9 +293,6 @@ def find(name: str) -> Registered:
     return backends[name]
 
 
-_DECLARED: tuple[str, ...] = ("name", "distributions", "requirement", "capabilities", "model")
-
-
 def check_contract(name: str, found: object) -> None:
     """Refuse a class that isn't a backend.
 
@@ -306,7 +303,7 @@ def check_contract(name: str, found: object) -> None:
         raise ContractError(
             f"Backend {name!r}: expected a subclass of rnn_crosscheck.harness.backend.Backend, got {found!r}."
         )
-    for attribute in _DECLARED:
+    for attribute in ("name", "distributions", "requirement", "capabilities", "model"):
         if not hasattr(found, attribute):
             raise ContractError(f"Backend {name!r}: {found.__name__} must declare {attribute!r}.")
     values = found.native_values(TrainingSpec())
@@ -322,16 +319,18 @@ def check_contract(name: str, found: object) -> None:
             f"Backend {name!r}: {found.__name__}.model must be a subclass of rnn_crosscheck.harness.backend.Model, got "
             f"{found.model!r}."
         )
-    _check_methods(name, found, Backend, _BACKEND_METHODS)
-    _check_methods(name, found.model, Model, _MODEL_METHODS)
+    _check_methods(name, found, Backend)
+    _check_methods(name, found.model, Model)
     _check_capabilities(name, found)
 
 
-def _check_methods(name: str, found: type, contract: type, methods: Iterable[str]) -> None:
+def _check_methods(name: str, found: type, contract: type) -> None:
     missing = sorted(found.__abstractmethods__)  # type: ignore[attr-defined]  # both are ABCs
     if missing:
         raise ContractError(f"Backend {name!r}: {found.__name__} does not implement {', '.join(missing)}.")
-    for method in methods:
+    for method in vars(contract):
+        if method.startswith("_") or not inspect.isroutine(getattr(contract, method)):
+            continue
         want, got = _parameters(getattr(contract, method)), _parameters(getattr(found, method))
         if want != got:
             raise ContractError(
@@ -373,19 +372,11 @@ def check_batch(where: str, model: ModelSpec, tokens: object, labels: object = N
         One sentence; `where` names the backend and the method.
     """
     rows = len(tokens) if isinstance(tokens, np.ndarray) and tokens.ndim else 0
-    _check_array(where, "tokens", tokens, np.dtype(np.int32), (rows, model.length), f"(n, {model.length})")
+    check_array(where, "tokens", tokens, "int32", (rows, model.length), f"(n, {model.length})")
     if labels is not None:
-        _check_array(where, "labels", labels, np.dtype(np.float32), (rows,), f"({rows},)")
+        check_array(where, "labels", labels, "float32", (rows,))
         if rows == 0:
             raise ContractError(f"{where}: expected a batch of at least one example, got none.")
-
-
-def _check_array(
-    where: str, name: str, values: object, dtype: np.dtype[Any], shape: tuple[int, ...], shown: str
-) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
-        got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise ContractError(f"{where}: expected {name} as {dtype} {shown}, got {got}.")
 
 
 def check_device(backend: Backend, device: str) -> None:
@@ -424,28 +415,6 @@ def in_chunks(
     return found
 
 
-_BACKEND_METHODS = (
-    "native_values",
-    "worker_environment",
-    "tuned_threads",
-    "setup",
-    "devices",
-    "create",
-    "environment",
-)
-_MODEL_METHODS = (
-    "fit_epoch",
-    "train_step",
-    "predict",
-    "get_weights",
-    "set_weights",
-    "layers",
-    "forward",
-    "gradients",
-    "observed_step",
-)
-
-
 def _parameters(method: Callable[..., object]) -> list[str]:
     return [name for name in inspect.signature(method).parameters if name not in ("self", "cls")]
 
@@ -463,8 +432,9 @@ def versions(backend: type[Backend]) -> dict[str, str]:
     backend imports are not seen.
     """
     found = {name: _version(name) or "not installed" for name in ("numpy", *backend.distributions)}
+    # Neither the standard library's base classes nor the contract compute anything.
     bases = (*backend.__mro__, *backend.model.__mro__)
-    files = {inspect.getfile(base) for base in bases if base.__module__.split(".")[0] not in _BELOW}
+    files = {inspect.getfile(base) for base in bases if base.__module__.split(".")[0] not in sys.stdlib_module_names}
     files -= {__file__}
     files |= {str(Path(__file__).parent / name) for name in _COMPUTING}
     found["source"] = digest_of(sorted(map(Path, files), key=lambda path: (path.name, path)))
@@ -477,8 +447,6 @@ def digest_of(files: Iterable[Path]) -> str:
     return hashlib.sha256(dumped).hexdigest()[:16]
 
 
-#: modules of base classes that don't compute
-_BELOW = sys.stdlib_module_names
 #: files of the harness that a result depends on, whatever the backend
 _COMPUTING = (
     "adam.py",

@@ -71,18 +71,15 @@ class Batches:
         """Batches (tokens int32 (b, length), labels float32 (b,)) in the order of the epoch."""
         rows = self._rows if self._order is None else self._rows[self._order]
         for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            yield (
-                self._examples.padded(batch, self._length, self._vocabulary),
-                self._examples.labels[batch].astype(np.float32),
-            )
+            yield self._taken(rows[start : start + self.batch_size])
 
     def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """All examples at once in the order of the dataset, for a framework that shuffles for itself."""
-        return (
-            self._examples.padded(self._rows, self._length, self._vocabulary),
-            self._examples.labels[self._rows].astype(np.float32),
-        )
+        return self._taken(self._rows)
+
+    def _taken(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        tokens = self._examples.padded(rows, self._length, self._vocabulary)
+        return tokens, self._examples.labels[rows].astype(np.float32)
 
     def batch_done(self) -> None:
         """Tell that one more batch was trained on; backends call it after each batch."""

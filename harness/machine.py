@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
+import re
 from pathlib import Path
 
 
@@ -22,14 +22,10 @@ def machine() -> dict[str, str]:
 def cpu_name() -> str:
     """Model of the processor, as far as the system tells."""
     try:
-        lines: Mapping[str, str] = dict(
-            (part.strip() for part in line.split(":", 1))  # type: ignore[misc]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in line
-        )
+        names = re.findall(r"^model name[ \t]*:[ \t]*(.*\S)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        lines = {}
-    return lines.get("model name") or platform.processor() or platform.machine()
+        names = []
+    return names[-1] if names else platform.processor() or platform.machine()
 
 
 def available_cores() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from rnn_crosscheck.harness.errors import UsageError
 
@@ -22,6 +22,7 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 Device = Literal["cpu", "cuda", "auto"]
 Cell = Literal["rnn", "lstm", "gru"]
 Operation = Literal["train_step", "predict_batch", "predict_one"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 #: ``default``: what a framework's users get; ``tuned``: the fastest it does the same arithmetic with
 Setting = Literal["default", "tuned"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
@@ -30,17 +31,15 @@ _PRESETS = Path(__file__).parent / "protocols"
 _NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
-class _Frozen(BaseModel):
+class _Frozen(BaseModel, frozen=True, extra="forbid", strict=True):
     """A typed, frozen record that refuses keys it doesn't know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _seeds(value: Any) -> Any:  # noqa: ANN401 - a raw value from TOML or the command line
     """Read a count as the seeds 0 to count - 1 and a list as the seeds themselves."""
     if isinstance(value, int) and not isinstance(value, bool):
         return tuple(range(value))
-    return tuple(value) if isinstance(value, list) else value
+    return _listed(value)
 
 
 def _listed(value: Any) -> Any:  # noqa: ANN401 - a raw value from TOML
@@ -67,11 +66,7 @@ class DataSpec(_Frozen):
     test_examples: Annotated[int, Field(ge=0, description="0 takes all")] = 0
     validation_fraction: Annotated[
         float,
-        Field(
-            gt=0,
-            lt=1,
-            description="first part of the training split; for datasets without a validation split",
-        ),
+        Field(gt=0, lt=1, description="first part of the training split; for datasets without a validation split"),
     ] = 0.2
 
 
@@ -209,6 +204,9 @@ class SeedsSpec(_Frozen):
         return self.native if division == "native" else self.matched
 
 
+_Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
+
+
 class TimingSpec(_Frozen):
     """How the interleaved measurement goes (see docs/timing.md)."""
 
@@ -220,20 +218,12 @@ class TimingSpec(_Frozen):
     max_seconds: Annotated[
         float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
     ] = 3.0
-    operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = (
-        "train_step",
-        "predict_batch",
-        "predict_one",
-    )
+    operations: Annotated[tuple[Operation, ...], BeforeValidator(_listed), Field(min_length=1)] = OPERATIONS
     settings: Annotated[
         tuple[Setting, ...], BeforeValidator(_listed), Field(description="of each backend that has them")
     ] = SETTINGS
-    sweep_batches: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed), Field(description="batch sizes of a sweep")
-    ] = (1, 8, 32, 128, 512)
-    sweep_lengths: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed), Field(description="lengths of a sweep")
-    ] = (100, 250, 500)
+    sweep_batches: Annotated[_Sizes, Field(description="batch sizes of a sweep")] = (1, 8, 32, 128, 512)
+    sweep_lengths: Annotated[_Sizes, Field(description="lengths of a sweep")] = (100, 250, 500)
 
     @model_validator(mode="after")
     def _ordered(self) -> TimingSpec:

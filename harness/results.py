@@ -32,7 +32,7 @@ from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import new_folder, write_json
@@ -52,9 +52,8 @@ TRANSPLANT_TOLERANCE = 1e-5
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class _Record(BaseModel):
-    # Built when first used: whoever only lists the runs needs none of these.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+class _Record(BaseModel, frozen=True, extra="forbid", defer_build=True):
+    """Built when first used: whoever only lists the runs needs none of these."""
 
 
 class EpochRecord(_Record):
@@ -156,8 +155,7 @@ class TimingRecord(_Record):
         tuple[int, ...], Field(description="rounds of each start of the workers, in order; empty for a single one")
     ] = ()
     again_ns: Annotated[
-        tuple[int, ...],
-        Field(description="the A/A pair: the same measured in a second worker; baseline only"),
+        tuple[int, ...], Field(description="the A/A pair: the same measured in a second worker; baseline only")
     ] = ()
     calls_ns: Annotated[
         tuple[int, ...], Field(description="every call of every round, in order; of single examples only")
@@ -361,8 +359,7 @@ class Manifest(_Record):
     inference: Annotated[tuple[str, ...], Field(description="those of the backends that train nothing")] = ()
     runs: tuple[str, ...]
     keys: Annotated[
-        dict[str, str],
-        Field(description="run id -> key; a result with another key belongs to another comparison"),
+        dict[str, str], Field(description="run id -> key; a result with another key belongs to another comparison")
     ] = {}
     variants: Annotated[
         tuple[str, ...], Field(description="run ids of twins and of runs with a switched factor; not among `runs`")
@@ -429,13 +426,8 @@ def write_run(
 
     with new_folder(folder) as scratch:
         if probabilities is not None:
-            table = pa.table(
-                {
-                    "example_id": pa.array(example_ids, pa.string()),
-                    "label": pa.array(labels, pa.int8()),
-                    "probability": pa.array(probabilities, pa.float32()),
-                }
-            )
+            schema = pa.schema({"example_id": pa.string(), "label": pa.int8(), "probability": pa.float32()})
+            table = pa.table([example_ids, labels, probabilities], schema=schema)
             pq.write_table(table, scratch / "predictions.parquet")
         if weights is not None:
             np.savez(scratch / WEIGHTS, **weights)  # type: ignore[arg-type]  # names of parameters aren't its options

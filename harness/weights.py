@@ -21,14 +21,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 GATES: Mapping[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
 
-PARAMETERS: tuple[str, ...] = (
-    "embedding",
-    "kernel",
-    "recurrent_kernel",
-    "bias",
-    "dense_kernel",
-    "dense_bias",
-)
+PARAMETERS: tuple[str, ...] = ("embedding", "kernel", "recurrent_kernel", "bias", "dense_kernel", "dense_bias")
 
 
 def canonical_shapes(model: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -84,9 +77,8 @@ def initial_weights(
         if getattr(factors, factor) == "pytorch":
             for name in names:
                 # A generator of its own, so that switching one factor leaves what the others draw as it is.
-                drawn[name] = _as_pytorch(
-                    np.random.default_rng([seed, 0x70C4, PARAMETERS.index(name)]), name, shapes[name], model.units
-                )
+                own = np.random.default_rng([seed, 0x70C4, PARAMETERS.index(name)])
+                drawn[name] = _as_pytorch(own, name, shapes[name], model.units)
     if factors.pad_row == "frozen":
         drawn["embedding"][0] = 0
     return {name: np.ascontiguousarray(values, np.float32) for name, values in drawn.items()}
@@ -122,10 +114,14 @@ def check_weights(weights: Weights, model: ModelSpec, where: str) -> None:
     if set(weights) != set(shapes):
         raise ContractError(f"{where}: expected the parameters {sorted(shapes)}, got {sorted(weights)}.")
     for name, shape in shapes.items():
-        values = weights[name]
-        if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
-            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-            raise ContractError(f"{where}: expected {name} as float32 {shape}, got {got}.")
+        check_array(where, name, weights[name], "float32", shape)
+
+
+def check_array(where: str, name: str, values: object, dtype: str, shape: tuple[int, ...], shown: str = "") -> None:
+    """Refuse what isn't an array of this dtype and shape, as `check_weights` does; `shown` stands for the shape."""
+    if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
+        got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ContractError(f"{where}: expected {name} as {dtype} {shown or shape}, got {got}.")
 
 
 def _glorot(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -51,10 +51,9 @@ def check_weights_come_out_as_they_went_in(trial: Trial) -> None:
     """`create` and `set_weights` take canonical weights, `get_weights` gives the same bits back."""
     for cell in CELLS:
         model, spec = trial.given(cell), spec_of(cell)
-        other = given_weights(cell, lively=True)
-        for what, weights in (("create", given_weights(cell)), ("set_weights", other)):
+        for what, weights in (("create", given_weights(cell)), ("set_weights", given_weights(cell, lively=True))):
             if what == "set_weights":
-                model.set_weights(other)
+                model.set_weights(weights)
             found = model.get_weights()
             check_weights(found, spec, "get_weights")
             for name, values in weights.items():

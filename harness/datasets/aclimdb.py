@@ -33,7 +33,7 @@ ARCHIVE = "aclImdb_v1.tar.gz"
 FOLDER = "aclImdb"
 SOURCE = "the Large Movie Review Dataset (Maas et al., 2011): raw texts of aclImdb_v1"
 
-_REVIEW = re.compile(r"aclImdb/(train|test)/(pos|neg)/(\d{1,9}_\d{1,2})\.txt", re.ASCII)
+_REVIEW = re.compile(r"aclImdb/(train|test)/(pos|neg)/(\d{1,9})_(\d{1,2})\.txt", re.ASCII)
 #: the longest review has 14,000 bytes
 _REVIEW_LIMIT = 1 << 20
 #: of everything in the archive: the whole of it, with what isn't read, has 500 MB
@@ -91,7 +91,7 @@ def read(path: Path) -> Corpus:
     for name, content in _of_folder(path) if path.is_dir() else _of_archive(path):
         match = _REVIEW.fullmatch(name)
         assert match is not None
-        split, kind, number = match.groups()
+        split, kind, serial, rating = match.groups()
         where = f"{path}: {name}"
         try:
             review = content.decode()
@@ -101,7 +101,6 @@ def read(path: Path) -> Corpus:
             ) from None
         if not text.has_word(review):
             raise DataError(f"{where} holds no word, so there is nothing to classify.")
-        serial, _, rating = number.partition("_")
         rows.append((split, hashlib.sha256(content).digest(), f"{int(serial):05d}_{rating}", kind, review))
     if not rows:
         raise DataError(f"{path} has no member {FOLDER}/train/pos/ID_RATING.txt, nor any other review: {_HOW}.")
@@ -178,7 +177,6 @@ class _Member(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read a header of 512 bytes."""
         if len(buf) < tarfile.BLOCKSIZE:
             raise _Damaged("it ends in the middle")
         if not any(buf):

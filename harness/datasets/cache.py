@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -30,8 +31,7 @@ _ATTEMPTS = 3
 
 def default_folder() -> Path:
     """Folder of the cache: ``$CROSSCHECK_CACHE``, else the platform's place for caches."""
-    given = os.environ.get(VARIABLE)
-    return Path(given) if given else Path(platformdirs.user_cache_dir("rnn-crosscheck"))
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("rnn-crosscheck"))
 
 
 def key(digest: str, loader: str) -> str:
@@ -61,11 +61,8 @@ def cached(loader: str, digest: str, read: Callable[[], Corpus], folder: Path | 
     folder = default_folder() if folder is None else folder
     entry = folder.absolute() / f"{loader}-{key(digest, loader)[:32]}"
     for _ in range(_ATTEMPTS):
-        try:
+        with suppress(DataError):  # missing or damaged; both are mended by building it
             return _verified(entry)
-        except DataError:
-            # Missing or damaged; both are mended by building it.
-            pass
         try:
             _build(entry, read)
         except OSError as error:
@@ -85,27 +82,23 @@ def _verified(entry: Path) -> Dataset:
 
 def _build(entry: Path, read: Callable[[], Corpus]) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-"))
-    try:
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f".{entry.name}-", ignore_cleanup_errors=True) as name:
+        scratch = Path(name)
         scratch.chmod(0o755)
         begun = time.perf_counter()
         write(read(), scratch, begun)
         _install(scratch, entry)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _install(scratch: Path, entry: Path) -> None:
     """Move a whole folder into place; give way to another process that was quicker."""
     if entry.exists():
-        try:
+        with suppress(DataError):
             _verified(entry)
-        except DataError:
-            aside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-old-"))
-            os.replace(entry, aside / entry.name)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
             return
+        aside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}-old-"))
+        os.replace(entry, aside / entry.name)
+        shutil.rmtree(aside, ignore_errors=True)
     try:
         os.replace(scratch, entry)
     except OSError:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rnn_crosscheck.harness.datasets.corpus import first_repeat
 from rnn_crosscheck.harness.datasets.rows import shown
 from rnn_crosscheck.harness.errors import DataError, UsageError
-
-_EXAMPLE = "text=review,label=sentiment,split=fold,id=key"
 
 #: how a column is called whose role isn't given
 _GUESSES: Mapping[str, tuple[str, ...]] = {
@@ -50,14 +48,13 @@ def parse(given: str) -> Columns:
     UsageError
         It has another form, a role that isn't known, or a role or a column twice.
     """
-    roles = [field.name for field in fields(Columns)]
     found: dict[str, str] = {}
     for pair in given.split(",") if given.strip() else ():
         role, equals, name = (part.strip() for part in pair.partition("="))
-        if not equals or role not in roles:
+        if not equals or role not in _GUESSES:
             raise UsageError(
-                f"Columns are named as in --crosscheck-columns={_EXAMPLE}, with the roles {', '.join(roles)}; "
-                f"got {pair!r}."
+                "Columns are named as in --crosscheck-columns=text=review,label=sentiment,split=fold,id=key, with the "
+                f"roles {', '.join(_GUESSES)}; got {pair!r}."
             )
         if role in found:
             raise UsageError(f"--crosscheck-columns names the column for {role} twice: {given!r}.")
@@ -77,8 +74,7 @@ def resolve(path: Path, given: Columns, header: Sequence[str]) -> Columns:
     DataError
         A column isn't there, or is there twice, or several may be meant; the sentence says how to name it.
     """
-    repeated = first_repeat(header)
-    if repeated is not None:
+    if repeated := first_repeat(header):
         raise DataError(f"{path} has the column {shown(header[repeated[1]])} twice.")
     names = ", ".join(map(shown, header[:20])) + (", ..." if len(header) > 20 else "")
     found: dict[str, str] = {}
@@ -102,4 +98,4 @@ def resolve(path: Path, given: Columns, header: Sequence[str]) -> Columns:
                     f"{path} has no column that is called like {role} ({', '.join(guesses)}); it has {names}; name it "
                     f"with --crosscheck-columns={role}=NAME."
                 )
-    return replace(given, **{role: found.get(role, "") for role in _GUESSES})
+    return Columns(**{role: found.get(role, "") for role in _GUESSES})

@@ -56,14 +56,9 @@ class Corpus:
     origin: str = ""
 
     def __post_init__(self) -> None:
-        sizes = {
-            "texts": len(self.texts),
-            "labels": len(self.labels),
-            "example ids": len(self.example_ids),
-            "splits": len(self.splits),
-        }
+        sizes = {name: len(getattr(self, name)) for name in ("texts", "labels", "example_ids", "splits")}
         if len(set(sizes.values())) > 1:
-            shown = ", ".join(f"{count} {what}" for what, count in sizes.items())
+            shown = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sizes.items())
             raise self.error(f"expected one of each for every example, got {shown}")
         self._check_ids()
         self._check_texts()
@@ -78,8 +73,7 @@ class Corpus:
         for example_id in self.example_ids:
             if not example_id or "\n" in example_id or not _is_unicode(example_id):
                 raise self.error(f"an example id is one line of text, got {example_id!r}")
-        repeated = first_repeat(self.example_ids)
-        if repeated is not None:
+        if repeated := first_repeat(self.example_ids):
             raise self.error(f"example ids must be unique, got {self.example_ids[repeated[1]]!r} twice")
 
     def _check_texts(self) -> None:

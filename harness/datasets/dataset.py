@@ -26,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from rnn_crosscheck.harness.adapter import Late
 from rnn_crosscheck.harness.datasets import text
 from rnn_crosscheck.harness.datasets.corpus import SPLITS, Corpus
 from rnn_crosscheck.harness.errors import DataError
 from rnn_crosscheck.harness.folder import write_json
+
+pa: Any = Late("pyarrow")
 
 FORMAT = 1
 
@@ -37,7 +40,8 @@ _ARRAYS = {"tokens": np.int32, "offsets": np.int64, "labels": np.int8, "splits":
 _FILES = (*(f"{array}.npy" for array in _ARRAYS), "words.txt", "texts.arrow")
 #: bytes, or characters of text, that are written or hashed at once
 _BATCH = 1 << 22
-_SPECIAL = {text.PAD: "<pad>", text.START: "<start>", text.OOV: "<oov>", 3: "<unused>"}
+#: the ids before the first word's
+_SPECIAL = ("<pad>", "<start>", "<oov>", "<unused>")
 
 
 # --- on disk ------------------------------------------------------------------------------------------------
@@ -131,8 +135,6 @@ def _write_header(file: IO[bytes], total: int) -> None:
 
 
 def _write_texts(corpus: Corpus, path: Path) -> None:
-    import pyarrow as pa
-
     schema = pa.schema([("example_id", pa.large_string()), ("text", pa.large_string())])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         ids: list[str] = []
@@ -234,10 +236,9 @@ class Dataset:
         """
         meta = _read_meta(path)
         for name, expected in meta.files.items():
-            found = (path / name).stat().st_size if (path / name).is_file() else None
-            if found is None:
+            if not (path / name).is_file():
                 raise _damaged(path, f"{name} is missing")
-            if found != expected.bytes:
+            if (found := (path / name).stat().st_size) != expected.bytes:
                 raise _damaged(path, f"{name} has {found} bytes, expected {expected.bytes}")
         arrays: dict[str, NDArray[Any]] = {}
         for name, dtype in _ARRAYS.items():
@@ -279,6 +280,11 @@ class Dataset:
         sizes = ", ".join(f"{len(split)} {name}" for name, split in self.splits.items())
         return f"<Dataset {self.name!r}: {sizes}>"
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example with its start token, (n,)."""
+        return np.diff(self.offsets)
+
     @cached_property
     def words(self) -> list[str]:
         """Words of the training split by rank; ``words[r - 1]`` has the id r + 3."""
@@ -292,18 +298,15 @@ class Dataset:
         ValueError
             An id is negative or beyond the words of the training split.
         """
-        words: list[str] = []
+        found: list[str] = []
+        first, end = text.FIRST_WORD, text.FIRST_WORD + len(self.words)
         for token in ids:
-            if token in _SPECIAL:
-                words.append(_SPECIAL[token])
-            elif text.FIRST_WORD <= token < text.FIRST_WORD + len(self.words):
-                words.append(self.words[token - text.FIRST_WORD])
-            else:
+            if not 0 <= token < end:
                 raise ValueError(
-                    f"Token id {token} isn't in the vocabulary of {self.name!r}, whose ids run from 0 to "
-                    f"{text.FIRST_WORD + len(self.words) - 1}."
+                    f"Token id {token} isn't in the vocabulary of {self.name!r}, whose ids run from 0 to {end - 1}."
                 )
-        return words
+            found.append(_SPECIAL[token] if token < first else self.words[token - first])
+        return found
 
     def strings(self, column: Literal["example_id", "text"], rows: NDArray[np.int64]) -> list[str]:
         """Read the example ids or texts of `rows`, (m,)."""
@@ -311,9 +314,7 @@ class Dataset:
         return values
 
     @cached_property
-    def _table(self) -> Any:  # noqa: ANN401 - a pyarrow.Table, whose library is imported only when it is read
-        import pyarrow as pa
-
+    def _table(self) -> Any:  # noqa: ANN401 - a pyarrow.Table
         try:
             table = pa.ipc.open_file(pa.memory_map(str(self.path / "texts.arrow"))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
@@ -345,7 +346,38 @@ def _damaged(path: Path, problem: str) -> DataError:
     )
 
 
-class Split:
+class Part:
+    """Examples of a dataset or of a split: those of `rows`, in this order."""
+
+    def __init__(self, whole: Dataset | Split, rows: NDArray[np.int64]) -> None:
+        self._whole = whole
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels 0 or 1, (n,)."""
+        return self._whole.labels[self.rows]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example with its start token, uncut, (n,)."""
+        return self._whole.lengths[self.rows]
+
+    @cached_property
+    def example_ids(self) -> list[str]:
+        """Names of the examples, n of them."""
+        return self._whole.strings("example_id", self.rows)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts as the loader read them, n of them."""
+        return self._whole.strings("text", self.rows)
+
+
+class Split(Part):
     """One split of a dataset. Rows count within the split, in its order.
 
     Attributes
@@ -357,35 +389,12 @@ class Split:
     """
 
     def __init__(self, dataset: Dataset, name: str, rows: NDArray[np.int64]) -> None:
+        super().__init__(dataset, rows)
         self._dataset = dataset
         self.name = name
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __repr__(self) -> str:
         return f"<Split {self.name!r} of {self._dataset.name!r}: {len(self)} examples>"
-
-    @cached_property
-    def labels(self) -> NDArray[np.int8]:
-        """Labels 0 or 1, (n,)."""
-        return self._dataset.labels[self.rows]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example with its start token, uncut, (n,)."""
-        return self._dataset.offsets[self.rows + 1] - self._dataset.offsets[self.rows]
-
-    @cached_property
-    def example_ids(self) -> list[str]:
-        """Names of the examples, n of them."""
-        return self._dataset.strings("example_id", self.rows)
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """Texts as the loader read them, n of them."""
-        return self._dataset.strings("text", self.rows)
 
     def strings(self, column: Literal["example_id", "text"], rows: NDArray[np.int64]) -> list[str]:
         """Read the example ids or texts of `rows`, (m,), alone."""

@@ -12,7 +12,6 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,12 @@ def find(data: Path | None) -> tuple[Path, Path]:
                 raise DataError(f"The dataset imdb needs {NPZ} and {INDEX} in one folder, but {folder} has no {name}.")
         return folder / NPZ, folder / INDEX
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
-    if not all((home / name).is_file() for name in (NPZ, INDEX)):
-        _download(home)
+    _download(home)
     return home / NPZ, home / INDEX
 
 
 def _download(folder: Path) -> None:
+    """Download what isn't there yet."""
     for name, known in _KNOWN.items():
         if (folder / name).is_file():
             continue
@@ -129,7 +128,6 @@ class _Bar:
         self.total = 0
 
     def update(self, more: int) -> None:
-        """Count `more` bytes."""
         self._progress.update(self._task, total=self.total or None, advance=more)
 
     def reset(self) -> None:
@@ -164,9 +162,8 @@ def read(npz: Path, index: Path) -> Corpus:
             marks = _labels(archive, npz, split)
             order = np.arange(len(marks))
             generator.shuffle(order)
-            reviews, lengths = _reviews(archive, npz, split, len(marks), len(words))
-            ends = np.cumsum(lengths)
-            tokens += [reviews[ends[row] - lengths[row] : ends[row]] for row in order.tolist()]
+            reviews = _reviews(archive, npz, split, len(marks), len(words))
+            tokens += [reviews[row] for row in order.tolist()]
             labels.append(marks[order])
             # The id is the row in the file, so that it stays when the order changes.
             ids += [f"imdb-{split}-{row:05d}" for row in order.tolist()]
@@ -242,10 +239,8 @@ def _labels(archive: zipfile.ZipFile, npz: Path, split: SplitName) -> NDArray[np
     return labels.astype(np.int8)
 
 
-def _reviews(
-    archive: zipfile.ZipFile, npz: Path, split: SplitName, n: int, words: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Ids of all reviews, end to end, each with its start token, and their lengths, (n,)."""
+def _reviews(archive: zipfile.ZipFile, npz: Path, split: SplitName, n: int, words: int) -> list[NDArray[np.int32]]:
+    """Ids of n reviews, each with its start token."""
     where, file, found, dtype = _array(archive, npz, f"x_{split}")
     if not dtype.hasobject:
         raise DataError(f"{where}: expected lists of word ranks, got an array of {dtype}.")
@@ -254,7 +249,6 @@ def _reviews(
     reviews = _unpickle(file, where)
     if len(reviews) != n:
         raise DataError(f"{where} is damaged: it says that it holds {n} reviews, but has {len(reviews)}.")
-    lengths = np.zeros(n, np.int64)
     total = 0
     tokens: list[NDArray[np.int32]] = []
     for row in range(n):
@@ -271,12 +265,8 @@ def _reviews(
         if total > _TOKENS_LIMIT:
             raise DataError(f"{where} holds more than {_TOKENS_LIMIT:,} words, far more than IMDB has; it was refused.")
         reviews[row] = None  # an integer in a list takes ten times what it takes in an array
-        ids = np.empty(len(ranks) + 1, np.int32)
-        ids[0] = text.START
-        ids[1:] = ranks + (text.FIRST_WORD - 1)
-        tokens.append(ids)
-        lengths[row] = len(ids)
-    return np.concatenate(tokens) if tokens else np.empty(0, np.int32), lengths
+        tokens.append(np.concatenate(([text.START], ranks + (text.FIRST_WORD - 1)), dtype=np.int32))
+    return tokens
 
 
 def _ranks(review: object) -> NDArray[np.int64] | None:
@@ -307,12 +297,8 @@ def _array(archive: zipfile.ZipFile, npz: Path, name: str) -> tuple[str, io.Byte
     except Exception as error:  # noqa: BLE001 - each compression has errors of its own
         raise DataError(f"{where} can't be unpacked: {_what(error)}.") from None
     try:
-        version = np.lib.format.read_magic(file)
-        read_header: Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]] = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read_header(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
     except Exception as error:  # noqa: BLE001 - a header is a Python literal and a type, either may be anything
         raise DataError(f"{where} is not an .npy array: {_what(error)}.") from None
     if len(shape) != 1:
@@ -394,7 +380,6 @@ class _Unpickler(pickle.Unpickler):
         self._where = where
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - whatever is named
-        """Give the stand-in for what a pickle names."""
         try:
             return self._KNOWN[module, name]
         except KeyError:

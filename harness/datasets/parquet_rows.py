@@ -6,9 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnn_crosscheck.harness.adapter import Late
 from rnn_crosscheck.harness.datasets.columns import Columns, resolve
 from rnn_crosscheck.harness.datasets.rows import VALUE_LIMIT, Row
 from rnn_crosscheck.harness.errors import DataError
+
+pa: Any = Late("pyarrow")
+pq: Any = Late("pyarrow.parquet")
 
 #: times the size of the file that its texts may take, once there are more than a few
 RATIO = 200
@@ -25,9 +29,6 @@ def most(path: Path) -> int:
 
 def read(path: Path, columns: Columns) -> tuple[Columns, Iterator[Row]]:
     """Find the columns in the schema, and give the rows as they are read; errors are as for `table.read`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
@@ -42,8 +43,6 @@ def read(path: Path, columns: Columns) -> tuple[Columns, Iterator[Row]]:
 
 
 def _check_type(path: Path, name: str, kind: Any, *, text_only: bool) -> None:  # noqa: ANN401 - a pyarrow type
-    import pyarrow as pa
-
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -78,9 +77,6 @@ def _check_metadata(path: Path, metadata: Any) -> None:  # noqa: ANN401 - a pyar
 
 
 def _cells(path: Path, used: Columns, kept: list[str]) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         # In pieces: one part of a file may be all of it.
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
@@ -95,8 +91,6 @@ def _cells(path: Path, used: Columns, kept: list[str]) -> Iterator[Row]:
 
 def _python(column: Any) -> Sequence[object]:  # noqa: ANN401 - a pyarrow Array
     """Values of a column; bytes for a text that isn't UTF-8, which Parquet doesn't rule out."""
-    import pyarrow as pa
-
     kind = column.type
     if pa.types.is_dictionary(kind):
         found = _python(column.dictionary)

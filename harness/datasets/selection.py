@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.datasets.dataset import Dataset, Split
+from rnn_crosscheck.harness.datasets.dataset import Dataset, Part, Split
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.folder import new_file
 from rnn_crosscheck.harness.protocol import DataSpec
@@ -23,8 +22,7 @@ _CHUNK = 2048
 _ROWS = 50_000
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+class Block(Part):
     """Examples of one split that a protocol uses.
 
     Attributes
@@ -35,31 +33,9 @@ class Block:
         Which of its rows, in order, int64 (n,).
     """
 
-    split: Split
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @cached_property
-    def labels(self) -> NDArray[np.int8]:
-        """Labels 0 or 1, (n,)."""
-        return self.split.labels[self.rows]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example with its start token, uncut, (n,)."""
-        return self.split.lengths[self.rows]
-
-    @cached_property
-    def example_ids(self) -> list[str]:
-        """Names of the examples, n of them."""
-        return self.split.strings("example_id", self.rows)
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """Texts of the examples, n of them."""
-        return self.split.strings("text", self.rows)
+    def __init__(self, split: Split, rows: NDArray[np.int64]) -> None:
+        super().__init__(split, rows)
+        self.split = split
 
     def padded(self, length: int, vocabulary: int) -> NDArray[np.int32]:
         """Token ids of the whole block, int32 (n, length)."""
@@ -90,31 +66,22 @@ def apply(dataset: Dataset, spec: DataSpec) -> Selection:
     UsageError
         More examples are asked for than there are.
     """
-    splits = dataset.splits
-    train, test = _all(splits["train"]), _all(splits["test"])
-    if "valid" in splits:
-        valid = _all(splits["valid"])
-    else:
+    blocks = {name: Block(split, np.arange(len(split), dtype=np.int64)) for name, split in dataset.splits.items()}
+    if "valid" not in blocks:
+        split, rows = blocks["train"].split, blocks["train"].rows
         # The training split has both classes, so two examples or more: one is left for each side.
-        cut = min(max(round(len(train) * spec.validation_fraction), 1), len(train) - 1)
-        valid, train = Block(train.split, train.rows[:cut]), Block(train.split, train.rows[cut:])
-    return Selection(
-        _first(dataset, train, "train_examples", spec.train_examples),
-        _first(dataset, valid, "valid_examples", spec.valid_examples),
-        _first(dataset, test, "test_examples", spec.test_examples),
-    )
+        cut = min(max(round(len(rows) * spec.validation_fraction), 1), len(rows) - 1)
+        blocks |= {"valid": Block(split, rows[:cut]), "train": Block(split, rows[cut:])}
+    limits = {"train": spec.train_examples, "valid": spec.valid_examples, "test": spec.test_examples}
+    return Selection(**{name: _first(dataset, blocks[name], name, limit) for name, limit in limits.items()})
 
 
-def _all(split: Split) -> Block:
-    return Block(split, np.arange(len(split), dtype=np.int64))
-
-
-def _first(dataset: Dataset, block: Block, key: str, limit: int) -> Block:
+def _first(dataset: Dataset, block: Block, name: str, limit: int) -> Block:
     if limit > len(block):
-        what = {"train_examples": "training", "valid_examples": "validation", "test_examples": "testing"}[key]
+        what = {"train": "training", "valid": "validation", "test": "testing"}[name]
         raise UsageError(
-            f"data.{key} asks for {limit} examples, but the dataset {dataset.name!r} has {len(block)} for {what}; "
-            "ask for fewer, or for 0 to take all."
+            f"data.{name}_examples asks for {limit} examples, but the dataset {dataset.name!r} has {len(block)} for "
+            f"{what}; ask for fewer, or for 0 to take all."
         )
     return Block(block.split, block.rows[:limit]) if limit else block
 
@@ -153,9 +120,7 @@ def facts(dataset: Dataset, spec: DataSpec) -> DatasetFacts:
         longest_id=longest_facts.example_id,
         longest_length=int(longest.lengths.max()),
         inputs_hash=hash_inputs(
-            selection.test.example_ids,
-            selection.test.labels,
-            selection.test.padded(spec.length, spec.vocabulary),
+            selection.test.example_ids, selection.test.labels, selection.test.padded(spec.length, spec.vocabulary)
         ),
     )
 

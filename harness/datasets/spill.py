@@ -11,8 +11,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-#: places that are Python integers at once
-_BLOCK = 1 << 14
+from rnn_crosscheck.harness.datasets.text import integers
 
 
 class Spill:
@@ -69,8 +68,7 @@ class Ordered(Sequence[str]):
         return self._get(int(self._order[place]))
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _BLOCK):
-            yield from map(self._get, self._order[start : start + _BLOCK].tolist())
+        return map(self._get, integers(self._order))
 
 
 class Numbered(Ordered):

@@ -41,8 +41,10 @@ _READERS: Mapping[str, Callable[[Path, Columns], tuple[Columns, Iterator[Row]]]]
 }
 EXTENSIONS = tuple(_READERS)
 
-_POSITIVE = frozenset({"1", "true", "yes", "y", "pos", "positive", "good"})
-_NEGATIVE = frozenset({"0", "-1", "false", "no", "n", "neg", "negative", "bad"})
+_MEANINGS = {
+    **dict.fromkeys(("1", "true", "yes", "y", "pos", "positive", "good"), 1),
+    **dict.fromkeys(("0", "-1", "false", "no", "n", "neg", "negative", "bad"), -1),
+}
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), 0),
     **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
@@ -79,8 +81,7 @@ def load(data: Path | None = None, cache: Path | None = None, columns: Columns |
         raise DataError(f"{data} can't be read: {error.strerror}.") from None
     # The name too: the report shows it.
     digest = hashlib.sha256(f"{content}\n{data.name!r}\n{columns!r}".encode()).hexdigest()
-    scratch = _cache.default_folder() if cache is None else cache
-    return _cache.cached(NAME, digest, lambda: read(data, columns, scratch), cache)
+    return _cache.cached(NAME, digest, lambda: read(data, columns, cache or _cache.default_folder()), cache)
 
 
 def read(path: Path, columns: Columns, scratch: Path) -> Corpus:
@@ -99,19 +100,17 @@ def read(path: Path, columns: Columns, scratch: Path) -> Corpus:
     if not len(collected.texts):
         raise DataError(f"{path} has no row of data.")
     classes = _classes(path, used, collected)
-    labels = np.frombuffer(collected.labels, np.int8) ^ np.int8(classes[0][1] == 1)
+    labels = np.frombuffer(collected.labels, np.int8) ^ np.int8(classes[0] != collected.classes[0])
     hashes = np.frombuffer(collected.hashes, np.uint64)
     splits = np.frombuffer(collected.splits, np.int8)
     _check_splits(path, used, splits, labels)
-    if collected.ids is not None:
-        repeated = first_repeat(collected.ids.ordered(np.arange(len(labels))))
-        if repeated is not None:
-            earlier, later = repeated
-            name = shown(collected.ids.get(later))
-            raise DataError(
-                f"{path}, row {later + 1}: the id {name} in {used.id!r} is also that of row {earlier + 1}; ids must be "
-                "unique."
-            )
+    if collected.ids is not None and (repeated := first_repeat(collected.ids.ordered(np.arange(len(labels))))):
+        earlier, later = repeated
+        name = shown(collected.ids.get(later))
+        raise DataError(
+            f"{path}, row {later + 1}: the id {name} in {used.id!r} is also that of row {earlier + 1}; ids must be "
+            "unique."
+        )
     order = np.lexsort((hashes, splits))  # stable: equal texts in the order of their rows
     return Corpus(
         name=NAME,
@@ -216,25 +215,16 @@ def _label(value: object) -> str | None:
     return str(int(number[1])) if number else value
 
 
-def _classes(path: Path, used: Columns, found: _Collected) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Both classes in the order in which they came, each with its label 0 or 1."""
+def _classes(path: Path, used: Columns, found: _Collected) -> list[str]:
+    """Names of the classes with the labels 0 and 1."""
     if len(found.classes) < 2:
         raise DataError(
             f"{path}: all {len(found.texts):,} rows have the label {found.classes[0]!r} in {used.label!r}, expected "
             "two classes."
         )
-    first, second = found.classes
-    positive = [name for name in (first, second) if name.casefold() in _POSITIVE]
-    negative = [name for name in (first, second) if name.casefold() in _NEGATIVE]
-    if all(map(_WHOLE_NUMBER.fullmatch, (first, second))):
-        one = max((first, second), key=int)  # 1 is positive beside 0, but not beside 2
-    elif len(positive) == 1:
-        one = positive[0]
-    elif len(negative) == 1:
-        one = first if negative[0] == second else second
-    else:
-        one = max(first, second)
-    return (first, int(one == first)), (second, int(one == second))
+    if all(map(_WHOLE_NUMBER.fullmatch, found.classes)):
+        return sorted(found.classes, key=int)  # 1 is positive beside 0, but not beside 2
+    return sorted(found.classes, key=lambda name: (_MEANINGS.get(name.casefold(), 0), name))
 
 
 def _check_splits(path: Path, used: Columns, splits: NDArray[np.int8], labels: NDArray[np.int8]) -> None:
@@ -253,17 +243,12 @@ def _check_splits(path: Path, used: Columns, splits: NDArray[np.int8], labels: N
 
 
 def _source(
-    path: Path,
-    given: Columns,
-    used: Columns,
-    classes: tuple[tuple[str, int], tuple[str, int]],
-    splits: NDArray[np.int8],
-    hashes: NDArray[np.uint64],
+    path: Path, given: Columns, used: Columns, classes: list[str], splits: NDArray[np.int8], hashes: NDArray[np.uint64]
 ) -> str:
     def column(role: str) -> str:
         return f"{getattr(used, role)!r}{'' if getattr(given, role) else ' (guessed)'}"
 
-    zero, one = (next(name for name, label in classes if label == value) for value in (0, 1))
+    zero, one = classes
     parts = [
         f"{len(splits):,} rows of the table {shown(path.name)}",
         f"text from the column {column('text')}",

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat
 from typing import IO
 
 import numpy as np
@@ -34,8 +35,9 @@ _TO_SPACES = bytes.maketrans(_SEPARATORS.encode(), b" " * len(_SEPARATORS))
 #: provisional numbers of what isn't a word
 _EMPTY, _START, _UNKNOWN = range(3)
 _START_NUMBER = np.array([_START], np.int32)
-#: tokens that are handled at once
+#: tokens, and Python integers, that there are at once
 _BLOCK = 1 << 20
+_INTEGERS = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +57,6 @@ class Encoded:
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
     words: list[str]
-
-
-class _Numbering(dict[str, int]):
-    """Numbers that are given out as words are first seen."""
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self)
-        return number
 
 
 def _pieces(text: str) -> list[str]:
@@ -131,13 +125,14 @@ def encode_into(
     # One pass gives out provisional numbers in the order of first appearance, which is the order that breaks ties.
     # The empty piece between two spaces has one too: dropping a number from an array is quicker than a piece from a
     # list. Separators are no words, so they can stand for what isn't a word.
-    numbering = _Numbering({"": _EMPTY, "\n": _START, "\t": _UNKNOWN})
-    n_special = len(numbering)
+    special = {"": _EMPTY, "\n": _START, "\t": _UNKNOWN}
+    n_special = len(special)
+    numbering = defaultdict(count(n_special).__next__, special)
     lengths = np.zeros(len(texts), np.int64)
     counts = np.zeros(n_special, np.int64)
     waiting: list[NDArray[np.int32]] = []
     n_waiting = 0
-    for place, row in enumerate(_integers(order)):
+    for place, row in enumerate(integers(order)):
         pieces = _pieces(texts[row])
         if place < n_training:
             numbers = np.fromiter(map(numbering.__getitem__, pieces), np.int32, len(pieces))
@@ -172,10 +167,10 @@ def encode_into(
     return offsets, [spelled[i] for i in by_rank.tolist()]
 
 
-def _integers(order: NDArray[np.int64]) -> Iterator[int]:
+def integers(order: NDArray[np.int64]) -> Iterator[int]:
     """Elements as Python integers, without a list of all of them."""
-    for start in range(0, len(order), _BLOCK):
-        yield from order[start : start + _BLOCK].tolist()
+    for start in range(0, len(order), _INTEGERS):
+        yield from order[start : start + _INTEGERS].tolist()
 
 
 def _renumber(file: IO[bytes], begin: int, total: int, final: NDArray[np.int32]) -> None:
@@ -196,7 +191,7 @@ def _reorder(
     found = np.frombuffer(file.read(4 * int(offsets[-1])), np.int32)
     tokens = np.empty_like(found)
     start = 0
-    for row, length in zip(_integers(order), _integers(lengths), strict=True):
+    for row, length in zip(integers(order), integers(lengths), strict=True):
         tokens[offsets[row] : offsets[row + 1]] = found[start : start + length]
         start += length
     file.seek(begin)
@@ -204,11 +199,7 @@ def _reorder(
 
 
 def pad(
-    tokens: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    length: int,
-    vocabulary: int,
+    tokens: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.int64], length: int, vocabulary: int
 ) -> NDArray[np.int32]:
     """Bring examples to one length: the last `length` tokens are kept, short ones are padded in front.
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 from rnn_crosscheck.harness.errors import CrosscheckError
@@ -97,10 +98,8 @@ class Apart:
 def main() -> None:
     """Answer calls until there are no more or we are interrupted, in the second process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where who started us ignores it
-    try:
+    with suppress(KeyboardInterrupt):
         _answer()
-    except KeyboardInterrupt:
-        pass
 
 
 def _answer() -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from rnn_crosscheck.harness.backend import Backend, Registered, find, missing_distributions, versions
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess, thread_variables
+from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.machine import available_cores, memory_variables
 from rnn_crosscheck.harness.protocol import Device, Protocol, Setting
 
@@ -96,9 +96,14 @@ def threads_of(protocol: Protocol, info: BackendInfo, model: str, setting: Setti
 
 
 def worker_environment(info: BackendInfo, threads: int, device: str, *, keep_memory: bool = False) -> dict[str, str]:
-    """Variables for a worker of this backend."""
-    kept = memory_variables() if keep_memory else {}
-    return {**thread_variables(threads, device), **kept, **info.backend.worker_environment(threads)}
+    """Variables for a worker of this backend; those of numerical libraries' thread pools whatever the framework."""
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    variables = {**dict.fromkeys(pools, str(threads)), "PYTHONHASHSEED": "0"}
+    if device == "cpu":
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    if keep_memory:
+        variables |= memory_variables()
+    return {**variables, **info.backend.worker_environment(threads)}
 
 
 def choose_device(wanted: Device, backends: Sequence[BackendInfo]) -> Literal["cpu", "cuda"]:

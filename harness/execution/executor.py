@@ -31,15 +31,12 @@ class Executor(Interface):
 
     def submit(self, run: PlannedRun) -> Future[RunResult]:
         """Promise the result of a run; one that is on disk under the same key is read, not run again."""
-        ...
 
     def submit_check(self, check: PlannedCheck) -> Future[Path]:
         """Promise the file of a check; one that is on disk under the same key is taken.
 
         The future raises `WorkerFailure` for a check that can't be made.
         """
-        ...
 
     def shutdown(self) -> None:
         """Drop what hasn't begun and stop what has; results on disk stay as they are."""
-        ...

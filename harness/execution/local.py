@@ -22,14 +22,7 @@ from rnn_crosscheck.harness.results import Failure, RunResult, read_record, writ
 class LocalExecutor(Executor):
     """Worker processes on this machine, up to `jobs` side by side.
 
-    Parameters
-    ----------
-    folder
-        Folder of the comparison.
-    dataset
-        Folder of the encoded dataset.
-    jobs, stall_seconds
-        From the protocol.
+    `folder` is the comparison's, and `dataset` that of the encoded dataset.
     """
 
     def __init__(self, folder: Path, dataset: Path, *, jobs: int, stall_seconds: float) -> None:

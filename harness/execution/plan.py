@@ -35,16 +35,9 @@ _TRAINED = {"transplant": "transplants", "occlude": "occlusions"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a comparison is asked to run.
+    """What a comparison is asked to run: `models` and `divisions` chosen of the protocol's, on one device.
 
-    Attributes
-    ----------
-    models, divisions
-        Those that were chosen of the protocol's.
-    dataset_fingerprint
-        Without it, runs and checks are named, and can't be carried out: their keys are empty.
-    device
-        The one that all of them run on.
+    Without `dataset_fingerprint`, runs and checks are named, and can't be carried out: their keys are empty.
     """
 
     protocol: Protocol
@@ -96,14 +89,7 @@ class PlannedRun:
 class PlannedCheck:
     """Something that is computed beside the runs: stages, effects of factors, or what trained weights predict.
 
-    Attributes
-    ----------
-    name
-        Of the check, as it is shown, and of its log.
-    mode
-        Of the worker.
-    extra
-        What the worker needs beside the spec, as plain values.
+    Its `name` is shown, and is that of its log; `extra` is what the worker needs beside the spec, as plain values.
     """
 
     name: str
@@ -124,12 +110,7 @@ class PlannedCheck:
 class Plan:
     """What a comparison has to have computed, but for what needs trained weights.
 
-    Attributes
-    ----------
-    runs
-        The protocol's own.
-    variants
-        Their twins, and those with a switched factor.
+    `runs` are the protocol's own; `variants` their twins, and those with a switched factor.
     """
 
     asked: Asked
@@ -279,11 +260,8 @@ def _plan_effects(asked: Asked, model: str) -> PlannedCheck:
 def _check_key(mode: str, spec: RunSpec, info: BackendInfo, extra: Mapping[str, Any]) -> str:
     if not (key := run_key(spec, info)):
         return ""
-    content = {
-        "mode": mode,
-        "source": source_of("worker/checks.py", "parity/stages.py", "parity/reference.py"),
-        **extra,
-    }
+    source = source_of("worker/checks.py", "parity/stages.py", "parity/reference.py")
+    content = {"mode": mode, "source": source, **extra}
     return _digest(f"{key} {json.dumps(content, sort_keys=True)}")
 
 
@@ -293,14 +271,8 @@ def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo
     Of each backend, model and division, the first seed with a result that kept its weights is taken; those before it
     that kept none are named.
 
-    Parameters
-    ----------
-    folder
-        Of the comparison.
-    runs
-        The protocol's own, in order.
-    info
-        The backend that takes the weights; its capabilities have ``matched`` or ``inference``.
+    `folder` is the comparison's; `runs` are the protocol's own, in order. The capabilities of `info`, the backend that
+    takes the weights, have ``matched`` or ``inference``.
     """
     groups: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
     for run in runs:
@@ -318,12 +290,8 @@ def plan_occlusions(
 ) -> PlannedCheck | None:
     """Plan to leave words out of chosen examples of one backend's runs, or None if none was chosen.
 
-    Parameters
-    ----------
-    folder, runs, info
-        As for `plan_transplants`; only the backend's own runs that ended well are taken.
-    chosen
-        Run id -> ids of test examples.
+    Of `runs`, as for `plan_transplants`, only the backend's own that ended well are taken. `chosen` has the ids of test
+    examples by run id.
     """
     own = [run for run in runs if run.spec.backend == info.name and chosen.get(run.run_id)]
     ended = [run for run in own if run.ended_well(folder)]

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,8 @@ class WorkerFailure(Exception):
 class WorkerProcess:
     """One fresh interpreter that runs ``harness.worker``.
 
-    Parameters
-    ----------
-    request
-        What the worker reads first, as plain values.
-    environment
-        Variables that must stand before anything is imported, on top of the parent's.
-    log
-        File that takes whatever the worker and its framework print.
+    It reads `request` first, plain values. `environment` has variables that must stand before anything is imported, on
+    top of the parent's; the file `log` takes whatever the worker and its framework print.
     """
 
     def __init__(self, request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path) -> None:
@@ -72,11 +67,9 @@ class WorkerProcess:
     def send(self, message: Mapping[str, Any]) -> None:
         """Write one message to the worker; a worker that is gone is noticed by `receive`."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            return
 
     def receive(self, timeout: float) -> Event:
         """Wait for the next event.
@@ -114,20 +107,14 @@ class WorkerProcess:
     def stop(self, *, gently: bool = False) -> None:
         """End the worker and whatever it started."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         if gently:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group that has only a zombie left
             # The whole group, even if its leader is gone: a framework may have started processes of its own.
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # macOS refuses a group that has only a zombie left
-            pass
         self._process.wait()
         self._listener.join(timeout=_LOOK_SECONDS)
 
@@ -177,13 +164,3 @@ class WorkerProcess:
         except OSError:
             lines = []
         return Failure(reason=reason, signal=name, log_tail="\n".join(lines[-_LOG_TAIL_LINES:]))
-
-
-def thread_variables(threads: int, device: str) -> dict[str, str]:
-    """Variables that pin the thread pools of numerical libraries, whatever the framework."""
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    variables = dict.fromkeys(pools, str(threads))
-    variables["PYTHONHASHSEED"] = "0"
-    if device == "cpu":
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-    return variables

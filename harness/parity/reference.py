@@ -82,14 +82,9 @@ class _Backward:
 
 
 class ReferenceModel(Model):
-    """A model of the protocol in float64, with every factor that a model carries out.
+    """A model of the protocol in float64, with every factor that a model carries out; Adam's state starts at zero.
 
-    Parameters
-    ----------
-    spec, training
-        What the protocol asks for. Adam's state starts at zero.
-    weights
-        Canonical layout, float32 or float64; copied.
+    `weights` are in the canonical layout, float32 or float64, and copied.
     """
 
     def __init__(self, spec: ModelSpec, training: TrainingSpec, weights: Mapping[str, NDArray[np.floating]]) -> None:
@@ -133,11 +128,8 @@ class ReferenceModel(Model):
     ) -> tuple[float, float]:
         """Train on one batch; mean loss and global norm of the gradients (before clipping) from before the update.
 
-        Parameters
-        ----------
-        on
-            Which relus are taken to be on, (n, length, units), as another model has them: where rounding alone decides
-            on which side of its kink a relu is, both slopes are right. None for its own.
+        `on` says which relus are taken to be on, (n, length, units), as another model has them: where rounding alone
+        decides on which side of its kink a relu is, both slopes are right. None for its own.
         """
         found, norm = self._update(tokens, labels, on)
         return found.loss, norm
@@ -198,7 +190,7 @@ class ReferenceModel(Model):
         """One row each for the embedding, the recurrent layer and the head."""
         return canonical_layers(self.spec)
 
-    # --- forward ------------------------------------------------------------------------------------------------
+    # --- forward, backward, the optimizer -----------------------------------------------------------------------
 
     def _forward(self, tokens: NDArray[np.int32]) -> _Tape:
         """Run the model on tokens (n, length)."""
@@ -226,8 +218,6 @@ class ReferenceModel(Model):
                 np.tanh(gates[t], out=states[t + 1])
         logits = states[-1] @ w["dense_kernel"][:, 0] + w["dense_bias"]
         return _Tape(in_time, embedded, gates, states, cells, logits)
-
-    # --- backward -----------------------------------------------------------------------------------------------
 
     def _backward(
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None
@@ -285,8 +275,6 @@ class ReferenceModel(Model):
         if self.training.factors.pad_row == "frozen":
             found[0] = 0
         return found
-
-    # --- the optimizer ------------------------------------------------------------------------------------------
 
     def _update(
         self, tokens: NDArray[np.int32], labels: NDArray[Any], on: NDArray[np.bool_] | None = None

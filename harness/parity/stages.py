@@ -82,10 +82,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     smaller. A native one starts from its own weights; it would shuffle in `fit_epoch`, so it is given batches one by
     one. Native stages are held against the *matched* arithmetic: what they show is what the defaults change.
 
-    Parameters
-    ----------
-    tell
-        Called with the name of each stage as it begins.
+    `tell` is called with the name of each stage as it begins.
 
     Raises
     ------
@@ -111,7 +108,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     tell("forward")
     stages += _forward(model, reference, [first, second])
     tell("gradients")
-    kinked = spec.model.cell == "rnn" and spec.model.activation == "relu"
+    kinked = spec.model.activation == "relu"
     on = relus_on(model, first[0]) if kinked else None
     gradients, expected = model.gradients(*first), reference.gradients64(*first, on)
     check_weights(gradients, spec.model, f"Backend {spec.backend!r}: gradients")
@@ -209,7 +206,6 @@ def _record(
         largest = float(np.abs(error).max())
         norm = float(np.linalg.norm(error))
     relative = norm / size if size else (0.0 if norm == 0 else np.inf)
-    # JSON has no infinity, and a value that isn't a number is as far off as can be.
     largest, relative = finite(largest), finite(relative)
     ok = (largest if measure == "max" else relative) <= tolerance
     return StageRecord(
@@ -236,14 +232,9 @@ def finite(value: float) -> float:
 
 def _weights(stage: Stage, found: Weights, expected: Mapping[str, NDArray[Any]], start: Weights) -> list[StageRecord]:
     """Compare weights; after several updates the error is relative to how far the reference has moved."""
+    moved = stage in ("steps_5", "steps_20")
     return [
-        _record(
-            stage,
-            name,
-            found[name],
-            expected[name],
-            scale=expected[name] - start[name] if stage in ("steps_5", "steps_20") else None,
-        )
+        _record(stage, name, found[name], expected[name], scale=expected[name] - start[name] if moved else None)
         for name in PARAMETERS
     ]
 
@@ -268,11 +259,9 @@ def _forward(model: Model, reference: ReferenceModel, batches: Sequence[Batch]) 
 
     A model that carries something over from one batch to the next gives itself away at the second.
     """
-    shown = [*batches, batches[0]]
     passes = [reference.forward64(tokens) for tokens, _ in batches]
-    passes.append(passes[0])
     compared: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
-    for (tokens, _), expected in zip(shown, passes, strict=True):
+    for (tokens, _), expected in zip([*batches, batches[0]], [*passes, passes[0]], strict=True):
         found = model.forward(tokens)
         for name in ("states", "logits"):
             got, want = getattr(found, name), getattr(expected, name)
@@ -352,7 +341,9 @@ def _explain(
     without = error({})
     if without <= 1:
         return None  # what failed did not move the weights
-    declared = _arithmetic(type(backend).native_values(spec.training)) if spec.division == "native" else {}
+    native = type(backend).native_values(spec.training) if spec.division == "native" else {}
+    # Not what a model starts from, or in which order it takes its batches.
+    declared = {key: value for key, value in native.items() if key in arithmetic()}
     candidates = [declared] if declared else []
     for size in (1, 2):
         candidates += [_merged(names) for names in combinations(_ARITHMETIC, size)]
@@ -370,11 +361,6 @@ def _explain(
         without=without,
         declared=explained and bool(declared) and best == declared,
     )
-
-
-def _arithmetic(values: Values) -> dict[str, Any]:
-    """Those of the values that say how a model computes, not what it starts from or in which order."""
-    return {key: value for key, value in values.items() if key in arithmetic()}
 
 
 def arithmetic() -> frozenset[str]:
@@ -398,12 +384,7 @@ def effects(
     """Train the reference with each factor switched alone, beside one without, for twenty updates.
 
     In float64 nothing is amplified in so few updates: the differences are those of the factor, to the last digit
-    shown.
-
-    Parameters
-    ----------
-    native_values
-        What each backend declares of its native models, by name.
+    shown. `native_values` has what each backend declares of its native models, by name.
     """
     split = selection.test.split
     tokens = split.padded(selection.test.rows[:EFFECT_PROBES], spec.data.length, spec.data.vocabulary)

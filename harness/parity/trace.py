@@ -25,12 +25,10 @@ from rnn_crosscheck.harness.weights import Weights
 #: updates whose error against the reference gives the size of a continuing twin's noise
 CALIBRATION_STEPS = 5
 
-_SERIES = (1, 2, 3, 5, 7)
-
 
 def probe_steps(total: int) -> tuple[int, ...]:
     """Numbers of updates after which the probes are predicted: 1, 2, 3, 5, 7, 10, 20, 30, ... and the last."""
-    steps = {leading * 10**power for power in range(len(str(total))) for leading in _SERIES}
+    steps = {leading * 10**power for power in range(len(str(total))) for leading in (1, 2, 3, 5, 7)}
     return tuple(sorted({step for step in steps if step < total} | {total}))
 
 
@@ -55,18 +53,14 @@ def calibrate(
     entries that moved, is divided by the root of the number of updates: errors of different updates are taken for
     independent. `model` and `reference` are used up.
 
-    Returns
-    -------
-    dict
-        Standard deviation by parameter, and of an LSTM by gate: the forget gate's bias begins at 1, where float32 is
-        a hundred times coarser than at the other biases.
+    Returns the standard deviation by parameter, and of an LSTM by gate: the forget gate's bias begins at 1, where
+    float32 is a hundred times coarser than at the other biases.
     """
     before = model.get_weights()
     steps = 0
     for tokens, labels in batches:
         # A relu nearer to its kink than rounding reaches would make a whole step of Adam of it.
-        relu = reference.spec.cell == "rnn" and reference.spec.activation == "relu"
-        on = relus_on(model, tokens) if relu else None
+        on = relus_on(model, tokens) if reference.spec.activation == "relu" else None
         model.train_step(tokens, labels)
         reference.step64(tokens, labels, on)
         steps += 1
@@ -100,14 +94,7 @@ def _parts(weights: Weights) -> Iterator[tuple[str, str, tuple[EllipsisType, sli
 class Noise:
     """What makes a continuing twin: after each update, noise in every weight that the update moved.
 
-    Parameters
-    ----------
-    model
-        The model that is trained.
-    scales
-        Standard deviation, as `calibrate` gives it.
-    seed, number
-        Which twin this is.
+    `scales` are standard deviations, as `calibrate` gives them; `seed` and `number` say which twin this is.
     """
 
     def __init__(self, model: Model, scales: Mapping[str, float], *, seed: int, number: int) -> None:
@@ -138,16 +125,10 @@ class Noise:
 
 
 class Trace:
-    """Records a training.
+    """Records a training of `total` updates.
 
-    Parameters
-    ----------
-    predict
-        Gives the probabilities of the probes, (probes,).
-    total
-        Updates of the whole training.
-    disturb
-        Called after each update; what makes a continuing twin.
+    `predict` gives the probabilities of the probes, (probes,). `disturb` is called after each update, and is what makes
+    a continuing twin.
     """
 
     def __init__(
@@ -156,7 +137,6 @@ class Trace:
         self._predict = predict
         self._disturb = disturb
         self.steps = probe_steps(total)
-        self._wanted = set(self.steps)
         self._seen: list[Step] = []
         self._probes: dict[int, NDArray[np.float32]] = {}
         #: time that a training without a trace would not have taken
@@ -176,7 +156,7 @@ class Trace:
             begun = time.perf_counter()
             if self._disturb is not None:
                 self._disturb()
-            if len(self._seen) in self._wanted:
+            if len(self._seen) in self.steps:
                 self._probes[len(self._seen)] = self._predict()
             self.seconds += time.perf_counter() - begun
         seen = self._seen[first:]

@@ -43,12 +43,7 @@ _BEHIND_NS = 5_000_000_000
 class Point:
     """What is measured together, in all backends: an operation of a model, perhaps at other sizes than the protocol's.
 
-    Attributes
-    ----------
-    model, operation
-        What is called.
-    batch_size, length
-        Of a sweep; 0 for the protocol's.
+    `batch_size` and `length` are those of a sweep; 0 for the protocol's.
     """
 
     model: str
@@ -71,14 +66,12 @@ def points(protocol: Protocol, models: Sequence[str]) -> tuple[Point, ...]:
 def sweep_points(protocol: Protocol, models: Sequence[str]) -> tuple[Point, ...]:
     """List what a sweep measures besides: each operation on batches, at other batch sizes and at other lengths."""
     operations = [operation for operation in protocol.timing.operations if operation != "predict_one"]
+    sizes = [size for size in protocol.timing.sweep_batches if size != protocol.training.batch_size]
+    lengths = [length for length in protocol.timing.sweep_lengths if length != protocol.data.length]
     found = []
     for model, operation in product(models, operations):
-        for size in protocol.timing.sweep_batches:
-            if size != protocol.training.batch_size:
-                found.append(Point(model, operation, batch_size=size))
-        for length in protocol.timing.sweep_lengths:
-            if length != protocol.data.length:
-                found.append(Point(model, operation, length=length))
+        found += [Point(model, operation, batch_size=size) for size in sizes]
+        found += [Point(model, operation, length=length) for length in lengths]
     return tuple(found)
 
 
@@ -106,23 +99,11 @@ class _Lane:
 
 
 class Stopwatch:
-    """Workers of several backends, asked to measure operations of one model.
+    """Workers of several backends, asked to measure operations of one `model`: tuned settings' threads depend on it.
 
-    Parameters
-    ----------
-    asked
-        What is compared; of its backends, which all can be timed, the first is the baseline.
-    model
-        The model that is measured: threads of tuned settings depend on it.
-    dataset
-        Folder of the encoded dataset.
-    logs
-        Folder for what the workers print.
-
-    Attributes
-    ----------
-    failures
-        Why a worker was left out, by its name.
+    Of the backends that are `asked` for, which all can be timed, the first is the baseline. `dataset` is the folder of
+    the encoded dataset, and `logs` that for what the workers print. `failures` says why a worker was left out, by its
+    name.
     """
 
     def __init__(self, asked: Asked, model: str, *, dataset: Path, logs: Path) -> None:
@@ -241,10 +222,7 @@ class Stopwatch:
     def _round(self, lane: _Lane, point: Point, loops: int, lead_in: int = 0) -> list[int]:
         """Have a worker make some calls; nanoseconds of each by its clock.
 
-        Raises
-        ------
-        WorkerFailure
-            The worker's clock can't be right: a ratio would be made of nothing.
+        A clock that can't be right is the worker's failure: a ratio would be made of nothing.
         """
         began = time.perf_counter_ns()
         calls = [int(ns) for ns in self._ask(lane, do="round", loops=loops, lead_in=lead_in)["calls"]]
@@ -286,23 +264,15 @@ class Stopwatch:
     def _known(self, target: float) -> bool:
         """Whether every ratio to the baseline has a 95 % interval within the target."""
         base = self._base()
-        if base is None:
-            return True
-        return all(
+        return base is None or all(
             ratio(lane.rounds, base.rounds).reach <= target
             for lane in self._lanes
             if lane is not base and len(lane.rounds) == len(base.rounds)
         )
 
     def _base(self) -> _Lane | None:
-        return next(
-            (
-                lane
-                for lane in self._lanes
-                if lane.info.name == self._baseline and lane.setting == "default" and not lane.again
-            ),
-            None,
-        )
+        plain = [lane for lane in self._lanes if lane.setting == "default" and not lane.again]
+        return next((lane for lane in plain if lane.info.name == self._baseline), None)
 
     def _records(self, point: Point, stopped: str) -> Iterator[TimingRecord]:
         again = next((lane for lane in self._lanes if lane.again), None)
@@ -363,13 +333,9 @@ def why_not(failures: Mapping[str, str], backend: str, setting: Setting, model: 
 
 def _joined(starts: Sequence[Sequence[TimingRecord]]) -> Iterator[TimingRecord]:
     """Put the records of one operation of all starts together, of each worker that didn't fail in any."""
+    records = list(chain.from_iterable(starts))
     for first in starts[0] if starts else ():
-        mine = [
-            record
-            for records in starts
-            for record in records
-            if (record.backend, record.setting) == (first.backend, first.setting)
-        ]
+        mine = [other for other in records if (other.backend, other.setting) == (first.backend, first.setting)]
         if len(mine) != len(starts):
             continue
         again = all(record.again_ns for record in mine)

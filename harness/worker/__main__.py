@@ -71,8 +71,7 @@ def main() -> int:
 
 
 def _leave_with_parent() -> None:
-    while sys.stdin.readline():
-        pass
+    sys.stdin.read()
     os._exit(1)
 
 

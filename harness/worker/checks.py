@@ -26,9 +26,7 @@ def parity(job: Job) -> None:
         model=spec.model.name,
         division=spec.division,
         setting=spec.setting,
-        stages=found.stages,
-        kinks=found.kinks,
-        explanation=found.explanation,
+        **vars(found),
         seconds=perf_counter() - begun,
         peak_memory_bytes=peak_memory(),
     )

@@ -8,6 +8,7 @@ import os
 import sys
 import time as clocks  # looked up when called: a framework may have put another clock in its place
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,8 @@ def _pin(cores: Sequence[int]) -> None:
     Threads that are started later inherit it. Not sooner, since frameworks start quicker with all cores.
     """
     for thread in Path("/proc/self/task").iterdir() if cores else ():
-        try:
+        with suppress(ProcessLookupError):  # a thread that has ended since
             os.sched_setaffinity(int(thread.name), cores)
-        except ProcessLookupError:  # a thread that has ended since
-            pass
 
 
 def _prepare(job: Job, command: Mapping[str, Any], dataset: Dataset) -> tuple[Callable[[], object], int, int]:
@@ -96,13 +95,9 @@ def _prepare(job: Job, command: Mapping[str, Any], dataset: Dataset) -> tuple[Ca
 
 def peak_memory() -> int:
     """Peak resident memory of this process in bytes."""
-    try:
+    with suppress(OSError, IndexError):  # there is no such file, or no such line in it
         # getrusage would count what the parent held at the fork; this starts anew with the program.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -112,7 +107,5 @@ def peak_memory() -> int:
 def forget_peak_memory() -> None:
     """Let the peak start anew from what is resident now, freed memory handed back, where the system can (Linux)."""
     hand_back_memory()
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass

@@ -59,7 +59,6 @@ def train(job: Job) -> None:
 
     ids, labels = selection.test.example_ids, selection.test.labels
     loss, accuracy = score(probabilities, labels)
-    layers = [results.LayerRecord.model_validate(layer, from_attributes=True) for layer in run.model.layers()]
     result = results.RunResult(
         run_id=spec.run_id,
         spec=spec,
@@ -67,7 +66,7 @@ def train(job: Job) -> None:
         status="ok",
         scores=results.Scores(accuracy=accuracy, loss=loss, examples=len(labels)),
         history=tuple(record for record, _ in epochs),
-        layers=tuple(layers),
+        layers=tuple(results.LayerRecord.model_validate(layer, from_attributes=True) for layer in run.model.layers()),
         durations=results.Durations(
             start=started - job.started,
             build=built - started,

@@ -191,12 +191,12 @@ def test_ids_of_json_may_be_numbers(tmp_path: Path) -> None:
 
 
 def test_blocks_of_any_size_give_the_same_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnn_crosscheck.harness.datasets import dataset, spill, text
+    from rnn_crosscheck.harness.datasets import dataset, text
 
     path = write_csv(tmp_path / "mine.csv", ROWS)
     whole = load(path)
     monkeypatch.setattr(text, "_BLOCK", 16)
-    monkeypatch.setattr(spill, "_BLOCK", 7)
+    monkeypatch.setattr(text, "_INTEGERS", 7)
     monkeypatch.setattr(dataset, "_BATCH", 64)
     parts = datasets.load("table", data=path, cache=tmp_path / "other")
     assert parts.fingerprint == whole.fingerprint

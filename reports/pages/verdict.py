@@ -94,7 +94,6 @@ def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     return Cell(said=f"? {row.best} {gap} ({why})")
 
 
-
 def _more_seeds(needed: float) -> str:
     return f"try {count(needed)} seeds" if needed <= MOST_SEEDS else f"more than {MOST_SEEDS} seeds"
 

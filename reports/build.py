@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
 from rnn_crosscheck.harness.folder import new_file, way_to, write_text
+from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports.analysis.changes import Changes, changes
 from rnn_crosscheck.reports.analysis.examples import every_example
@@ -33,6 +34,10 @@ PAGES: tuple[Page, ...] = (
     data.PAGE,
     runs.PAGE,
 )
+
+
+#: test examples of a comparison whose figures are drawn side by side with the rest
+_MANY = 2_000
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,12 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
         The baseline is the comparison itself.
     """
     comparison = load(results_dir)
+    # A process takes a second to start, which only what is large makes up for.
+    drawing = figures.Drawing() if len(comparison.test) >= _MANY and available_cores() > 1 else None
     since = _since(results_dir, comparison, baseline)
     findings = find(comparison, since)
-    drawn = figures.draw(comparison.manifest.backends, findings)
-    _replace(results_dir / "figures", {f"{name}.svg": text for name, text in drawn.items()}, figures.names())
+    if drawing:
+        drawing.begin(comparison.manifest.backends, findings)
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
     if len(comparison.probabilities.columns):
         write_stored(results_dir / STORED, comparison)
@@ -86,7 +93,10 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
             (results_dir / name).unlink(missing_ok=True)
     for name, frame in ((agreement.PAIRS_FILE, findings.pairs), (agreement.WHERE_FILE, findings.where)):
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
-    front, details = pages(comparison, findings, frozenset(drawn))
+    front, details = pages(comparison, findings, frozenset(figures.wanted(findings)))
+    drawn = drawing.end() if drawing else figures.draw(comparison.manifest.backends, findings)
+    every = {f"{name}.svg" for name in figures.names()}
+    _replace(results_dir / "figures", {f"{name}.svg": text for name, text in drawn.items()}, every)
     _replace(results_dir / "details", details, {WORDS, *(f"{page.name}.md" for page in PAGES)})
     write_text(results_dir / "report.md", front)
     return Built(

@@ -32,7 +32,7 @@ _TWO_EACH = 2
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples picked by what the two runs of a pair say about them; `counts`: how many there are of each kind."""
+    """Examples picked by what the two runs of a pair say; `counts`: how many of each kind the first pair has."""
 
     pair: pd.Series
     rows: pd.DataFrame
@@ -151,8 +151,8 @@ def find(comparison: Comparison, since: Changes | None = None) -> Findings:
         quality=calibration.quality(comparison),
         reliability=calibration.curves(comparison),
         examples=tuple(
-            Examples(pair, listing.listed(comparison, pair, limits), listing.counts(comparison, pair))
-            for pair, limits in listing.to_list(pairs)
+            Examples(pair, listing.listed(comparison, pair, limits), {} if place else listing.counts(comparison, pair))
+            for place, (pair, limits) in enumerate(listing.to_list(pairs))
         ),
         read=tuple(Examples(pair, disagreement.read_in_full(comparison, pair, each)) for _, pair in to_read.iterrows()),
         mistakes=disagreement.sure_mistakes(comparison),

@@ -1,71 +1,120 @@
-"""Figures of the report, by the name of their file."""
+"""Figures of the report, by the name of their file; drawn here, or side by side with the rest of a report."""
 
 from __future__ import annotations
 
+import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
-from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.pages.figures import accuracy, agreement, causes, speed
 
+#: draws a figure from findings and the backends, in their order
+Draw = Callable[[Any, Sequence[str]], str]
 
-def _accuracy(found: Findings, backends: Sequence[str]) -> str:
-    return accuracy.accuracy(found.runs, found.accuracy, backends, found.source) if len(found.accuracy) else ""
-
-
-def _lengths(found: Findings, backends: Sequence[str]) -> str:
-    fifths = found.lengths[found.lengths["scheme"] == "fifths"]
-    return accuracy.by_length(fifths, backends) if fifths["bucket"].nunique() > 1 else ""
-
-
-def _learning(found: Findings, backends: Sequence[str]) -> str:
-    return accuracy.learning_curves(found.curves, backends) if len(found.curves) else ""
-
-
-def _reliability(found: Findings, backends: Sequence[str]) -> str:
-    return accuracy.reliability(found.reliability, backends) if found.reliability["examples"].any() else ""
-
-
-def _ratios(found: Findings, backends: Sequence[str]) -> str:
-    known = ~found.timings["baseline"] & found.timings["ratio"].notna()
-    return speed.ratios(found.timings, backends, found.again) if known.any() else ""
-
-
-def _drift(found: Findings, backends: Sequence[str]) -> str:
-    return speed.drift(found.drift, backends) if len(found.drift) else ""
-
-
-def _sweep(found: Findings, backends: Sequence[str]) -> str:
-    return speed.sweep(found.sweep, backends) if len(found.sweep) else ""
-
-
-def _ladder(found: Findings, backends: Sequence[str]) -> str:
-    return agreement.ladder(found.dots, found.rungs, backends) if len(found.rungs) else ""
-
-
-def _divergence(found: Findings, backends: Sequence[str]) -> str:
-    why = found.why
-    return causes.divergence(why.curves, why.courses, why.horizons, backends) if len(why.curves) else ""
-
-
-#: draws a figure, or gives nothing where there are no numbers for it
-_DRAWN: Mapping[str, Callable[[Findings, Sequence[str]], str]] = {
-    "accuracy": _accuracy,
-    "lengths": _lengths,
-    "learning": _learning,
-    "reliability": _reliability,
-    "ratios": _ratios,
-    "drift": _drift,
-    "sweep": _sweep,
-    "ladder": _ladder,
-    "divergence": _divergence,
+#: whether there are numbers for a figure, and what draws it
+_FIGURES: Mapping[str, tuple[Callable[[Any], bool], Draw]] = {
+    "accuracy": (
+        lambda found: len(found.accuracy) > 0,
+        lambda found, backends: accuracy.accuracy(found.runs, found.accuracy, backends, found.source),
+    ),
+    "lengths": (
+        lambda found: _fifths(found)["bucket"].nunique() > 1,
+        lambda found, backends: accuracy.by_length(_fifths(found), backends),
+    ),
+    "learning": (
+        lambda found: len(found.curves) > 0,
+        lambda found, backends: accuracy.learning_curves(found.curves, backends),
+    ),
+    "reliability": (
+        lambda found: bool(found.reliability["examples"].any()),
+        lambda found, backends: accuracy.reliability(found.reliability, backends),
+    ),
+    "ratios": (
+        lambda found: bool((~found.timings["baseline"] & found.timings["ratio"].notna()).any()),
+        lambda found, backends: speed.ratios(found.timings, backends, found.again),
+    ),
+    "drift": (lambda found: len(found.drift) > 0, lambda found, backends: speed.drift(found.drift, backends)),
+    "sweep": (lambda found: len(found.sweep) > 0, lambda found, backends: speed.sweep(found.sweep, backends)),
+    "ladder": (
+        lambda found: len(found.rungs) > 0,
+        lambda found, backends: agreement.ladder(found.dots, found.rungs, backends),
+    ),
+    "divergence": (
+        lambda found: len(found.why.curves) > 0,
+        lambda found, backends: causes.divergence(found.why.curves, found.why.courses, found.why.horizons, backends),
+    ),
 }
+
+#: what of the findings is drawn
+_DRAWN = ("runs", "accuracy", "source", "lengths", "curves", "reliability", "timings", "again", "drift", "sweep",
+          "rungs", "dots")  # fmt: skip
+_WHY = ("curves", "courses", "horizons")
+
+
+def _fifths(found: Any) -> Any:  # noqa: ANN401 - findings, or what of them is drawn
+    return found.lengths[found.lengths["scheme"] == "fifths"]
 
 
 def names() -> set[str]:
-    """Give the names of all files that `draw` may give."""
-    return {f"{name}.svg" for name in _DRAWN}
+    """Give the names of all figures that there may be."""
+    return set(_FIGURES)
 
 
-def draw(backends: Sequence[str], findings: Findings) -> dict[str, str]:
+def wanted(found: Any) -> list[str]:  # noqa: ANN401 - findings, or what of them is drawn
+    """Give the names of the figures that there are numbers for."""
+    return [name for name, (there, _) in _FIGURES.items() if there(found)]
+
+
+def draw(backends: Sequence[str], found: Any) -> dict[str, str]:  # noqa: ANN401 - as in `wanted`
     """Draw the figures that there are numbers for: name to SVG."""
-    return {name: drawn for name, make in _DRAWN.items() if (drawn := make(findings, backends))}
+    return {name: _FIGURES[name][1](found, backends) for name in wanted(found)}
+
+
+class Drawing:
+    """Draws in a process of its own, which starts at once, so that matplotlib is there when the findings are."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def begin(self, backends: Sequence[str], found: Any) -> None:  # noqa: ANN401 - findings
+        """Hand over what is to be drawn."""
+        self._work = (backends, found)
+        drawn = {name: getattr(found, name) for name in _DRAWN}
+        sent = pickle.dumps((tuple(backends), drawn, {name: getattr(found.why, name) for name in _WHY}))
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.write(sent)
+                self._process.stdin.close()
+
+    def end(self) -> dict[str, str]:
+        """Wait for the figures; what the process didn't draw is drawn here."""
+        said = b""
+        if self._process is not None and self._process.stdout is not None:
+            with self._process.stdout as pipe:
+                said = pipe.read()
+            self._process.wait()
+        try:
+            drawn: dict[str, str] = json.loads(said)
+        except ValueError:
+            return draw(*self._work)
+        return drawn
+
+
+def answer() -> None:
+    """Draw what comes on standard input, and write it as JSON: what the process of `Drawing` does."""
+    import matplotlib.figure  # noqa: F401 - takes its time, which nobody waits for yet
+
+    backends, drawn, why = pickle.load(sys.stdin.buffer)
+    json.dump(draw(backends, SimpleNamespace(**drawn, why=SimpleNamespace(**why))), sys.stdout)

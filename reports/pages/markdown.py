@@ -50,7 +50,8 @@ def escape(text: str) -> str:
 def fenced(text: str) -> str:
     """Show a log as it is, in a block that nothing in it can close."""
     lines = [plain_line(line) for line in text.splitlines()]
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    # Of what is left: a character that is dropped may have stood between two backquotes.
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}text", *lines, fence])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.pages.figures import draw
+from rnn_crosscheck.reports.pages.figures import Drawing, draw
 from rnn_crosscheck.reports.pages.figures.agreement import ladder
 from rnn_crosscheck.reports.pages.figures.style import spread
 from rnn_crosscheck.reports.read.comparison import load
@@ -85,3 +85,19 @@ def test_the_ladder_names_the_backends_that_have_dots_of_their_own(tmp_path: Pat
     assert {*some["backend_a"], *some["backend_b"]} == set(names)
     drawn = ladder(some, found.rungs, names)
     assert [name for name in names if f"<!-- {name} -->" in drawn] == names[:1]
+
+
+@pytest.mark.slow
+def test_what_is_drawn_apart_is_what_is_drawn_here(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path, seeds={"native": (0,)}))
+    findings = find(comparison)
+    backends = comparison.manifest.backends
+    here = draw(backends, findings)
+    apart = Drawing()
+    apart.begin(backends, findings)
+    assert apart.end() == here
+    lost = Drawing()
+    assert lost._process is not None
+    lost._process.kill()
+    lost.begin(backends, findings)
+    assert lost.end() == here

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from rnn_crosscheck.harness.protocol import Architecture
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.build import build
+from rnn_crosscheck.reports.build import build, pages
 from rnn_crosscheck.reports.pages.front import in_short, terminal
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
@@ -62,12 +63,23 @@ CASES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of a case, its report built; each is made once."""
+
+    @cache
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        CASES[name](folder)
+        build(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture(scope="module", params=CASES)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    folder = tmp_path_factory.mktemp(request.param)
-    CASES[request.param](folder)
-    build(folder)
-    return request.param, folder
+def built(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> tuple[str, Path]:
+    return request.param, made(request.param)
 
 
 @pytest.mark.slow
@@ -116,8 +128,7 @@ def anchors(source: str) -> set[str]:
 
 
 def test_times_alone_and_stages_alone_say_their_news_first(tmp_path: Path) -> None:
-    write_comparison(tmp_path / "times", seeds=NOTHING)
-    times = in_short(find(load(tmp_path / "times")))
+    times = in_short(find(load(write_comparison(tmp_path / "times", seeds=NOTHING))))
     assert times[0].startswith("**pytorch is faster**: a training step takes 0.71 (rnn) and 0.71 (lstm)")
     stages_alone(tmp_path / "stages")
     stages = in_short(find(load(tmp_path / "stages")))
@@ -129,26 +140,25 @@ def test_times_alone_and_stages_alone_say_their_news_first(tmp_path: Path) -> No
 def test_one_seed_decides_nothing_and_more_seeds_are_named_with_their_command(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", seeds={"native": (0,)}))
     assert in_short(find(one))[0] == "With their own defaults one seed decides nothing (rnn and lstm)."
-    two = write_comparison(tmp_path / "two", seeds={"native": (0, 1)})
-    source = build(two).report.read_text()
+    two = load(write_comparison(tmp_path / "two", seeds={"native": (0, 1)}))
+    source, _ = pages(two, find(two))
     said = re.search(r"- (\d+) native seeds would probably decide lstm, about (\S+ min) here: `(.*)`", source)
     assert said
     assert said[3] == f"pytest --benchmark --crosscheck-protocol quick --crosscheck-set seeds.native={said[1]}"
 
 
-def test_lost_runs_stand_above_the_verdict(tmp_path: Path) -> None:
-    quick(tmp_path)
-    above, _, _ = build(tmp_path).report.read_text().partition("- With their own defaults")
+@pytest.mark.slow
+def test_lost_runs_stand_above_the_verdict(made: Callable[[str], Path]) -> None:
+    above, _, _ = (made("quick") / "report.md").read_text().partition("- With their own defaults")
     assert "**1 of 16 runs has no result** (1 failed): matched-pytorch-rnn-seed1. See [runs](details/runs.md)." in above
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_verdict_in_a_hundred_columns(
-    tmp_path: Path, golden: Callable[[str, str], None]
+    made: Callable[[str], Path], golden: Callable[[str, str], None]
 ) -> None:
-    six(tmp_path / "six")
-    quick(tmp_path / "quick")
     for name in ("six", "quick"):
-        ((title, shown),) = terminal(find(load(tmp_path / name)))
+        ((title, shown),) = terminal(find(load(made(name))))
         assert title == "verdict"
         assert max(map(len, shown.splitlines())) <= 100
         golden(f"terminal-{name}.txt", f"{shown}\n")

@@ -16,11 +16,21 @@ from rnn_crosscheck.reports.analysis.words import Reader
 from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, accuracy_figure, accuracy_table, cut
 from rnn_crosscheck.reports.pages.agreement import group_columns
 from rnn_crosscheck.reports.pages.examples import brief
-from rnn_crosscheck.reports.pages.markdown import Column, code, document, escape, table, text
+from rnn_crosscheck.reports.pages.markdown import (
+    Column,
+    code,
+    document,
+    escape,
+    number,
+    plain_table,
+    table,
+    text,
+    texts,
+)
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown
 from rnn_crosscheck.reports.pages.speed import baseline, timing_columns
-from rnn_crosscheck.reports.pages.verdict import MOST_MODELS, Cell, questions, sentences
-from rnn_crosscheck.reports.writing import count, decimals, listing
+from rnn_crosscheck.reports.pages.verdict import MOST_MODELS, Cell, Question, questions, sentences
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent
 
 _TWO = decimals(2)
 
@@ -53,7 +63,7 @@ def _head(shown: Shown) -> Blocks:
     yield f"# {backends}: {models} on {escape(facts.name)}"
     yield (
         f"Protocol {escape(manifest.protocol.name)}, {count(len(shown.comparison.test))} test examples, on "
-        f"{manifest.device}, {escape(manifest.created)}: {code(manifest.command)}"
+        f"{manifest.device}, {escape(manifest.created[:10])}: {code(manifest.command)}"
     )
     if lost := without_result(shown.findings.runs):
         yield f"{lost} See [runs]({shown.page('runs')})."
@@ -91,7 +101,6 @@ def _verdict(shown: Shown) -> Blocks:
     yield table(pd.DataFrame(rows, columns=["", *models]).fillna(""), columns, padded=False)
     if len(models) > MOST_MODELS:
         yield f"{len(models) - MOST_MODELS} more models are in [accuracy]({shown.page('accuracy')})."
-    yield from _what_would_decide(shown)
 
 
 def in_short(findings: Findings) -> list[str]:
@@ -108,17 +117,15 @@ def in_short(findings: Findings) -> list[str]:
 def _what_would_decide(shown: Shown) -> Blocks:
     """Say how many seeds would probably decide what is open, how long they take, and the command."""
     command = shown.comparison.manifest.command
-    lines = []
     for row in missing_seeds(shown.findings.verdicts, shown.findings.runs):
         models = listing([escape(model) for model in row["models"]])
         option = f"--crosscheck-set seeds.{row['division']}={row['seeds']}"
         if "--crosscheck-seeds" in command:
             option = f"--crosscheck-seeds {row['seeds']}"
-        lines.append(
-            f"- {row['seeds']} {row['division']} seeds would probably decide {models}, about "
+        yield (
+            f"{row['seeds']} {row['division']} seeds would probably decide {models}, about "
             f"{_minutes(row['seconds'])} here: {code(f'{command} {option}')}"
         )
-    yield "\n".join(lines)
 
 
 def _minutes(seconds: float) -> str:
@@ -169,7 +176,8 @@ def _examples(shown: Shown) -> Blocks:
 
 
 def _trust(shown: Shown) -> Blocks:
-    lines = [*_seeds(shown.findings.accuracy), *_noise(shown.findings), *_not_recorded(shown)]
+    findings = shown.findings
+    lines = [*_seeds(findings.accuracy), *_what_would_decide(shown), *_noise(findings), *_not_recorded(shown)]
     if lines:
         yield "## How far to trust it"
         yield "\n".join(f"- {line}" for line in lines)
@@ -218,16 +226,26 @@ def _contents(shown: Shown, pages: Sequence[Page]) -> Blocks:
 
 
 def terminal(findings: Findings) -> list[tuple[str, str]]:
-    """Give title and text of the verdict table for the end of a terminal session, no wider than 100 columns."""
+    """Give title and text of the tables for the end of a terminal session, no wider than 100 columns.
+
+    One backend alone has no verdict on its accuracy, so that is shown as it is.
+    """
+    shown = []
+    if findings.accuracy["backend"].nunique() == 1:
+        columns = [*texts("backend", "model", "division"), number("accuracy, %", "mean", percent)]
+        columns += [Column("95 % interval", ("low", "high"), interval(percent)), number("n", "seeds", count)]
+        shown.append(("accuracy", plain_table(findings.accuracy, columns)))
     asked = questions(findings)
+    return [*shown, ("verdict", _plain_verdict(findings, asked))] if asked else shown
+
+
+def _plain_verdict(findings: Findings, asked: Sequence[Question]) -> str:
     models = [model for model in findings.model_names if any(model in row.cells for row in asked)][:MOST_MODELS]
-    if not asked:
-        return []
     first = max(len(row.asked) for row in asked)
     if 14 * len(models) > _WIDTH - first:
         # As many models as fit side by side.
         models = models[: max(1, (_WIDTH - first) // 14)]
     room = (_WIDTH - first) // len(models) - 2
     rows: list[list[Any]] = [[row.asked, *(row.cells.get(model, Cell()).plain() for model in models)] for row in asked]
-    shown = tabulate(rows, headers=["", *models], tablefmt="simple", maxcolwidths=[None, *([room] * len(models))])
-    return [("verdict", shown)]
+    widths = [None, *([room] * len(models))]
+    return tabulate(rows, headers=["", *models], tablefmt="simple", maxcolwidths=widths)

@@ -67,11 +67,11 @@ def questions(findings: Findings) -> list[Question]:
         for division, words in CONDITIONS.items()
     ]
     rows += [
-        Question("what rounding alone changes", "causes", dict(_rounding(findings.why))),
+        Question("predictions that rounding changes", "causes", dict(_rounding(findings.why))),
         Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),
         Question("computes the right thing", "causes", dict(_stages(findings.why))),
         Question("faster training step", "speed", _speed(verdicts)),
-        Question("predictions that differ, own defaults", "agreement", dict(_disagreement(findings))),
+        Question("predictions that differ", "agreement", dict(_disagreement(findings))),
     ]
     return [row for row in rows if row.cells]
 
@@ -116,7 +116,7 @@ def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
         said = []
         if kinds:
             twins = rows.loc[rows["kind"] == kinds[0], "disagreement"]
-            said.append(f"{_from_to(twins)} of predictions")
+            said.append(_from_to(twins))
         if len(pairs):
             said.append(f"{'the two differ' if len(pairs) == 1 else 'two backends differ'} by {_from_to(pairs)}")
         if kinds:
@@ -165,14 +165,15 @@ def _disagreement(findings: Findings) -> Iterator[tuple[str, Cell]]:
 
 
 def sentences(findings: Findings) -> list[str]:
-    """Say the verdict: a sentence a division, one on speed, one on the models."""
+    """Say the verdict in a few points: own defaults, all equal and whether it is right, speed and the better model."""
     said = accuracy_in_words(findings)
-    if right := stages_in_words(findings.why):
+    right, better = stages_in_words(findings.why), models_in_words(findings)
+    if right and findings.verdicts["division"].eq("matched").any():
+        said[-1] += f" {right}"
+    elif right:
         said.append(right)
-    said += speed_in_words(findings)
-    if better := models_in_words(findings):
-        said.append(better)
-    return said
+    last = " ".join([*speed_in_words(findings), *([better] if better else [])])
+    return [*said, last] if last else said
 
 
 def accuracy_in_words(findings: Findings) -> list[str]:

@@ -18,7 +18,7 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
     """Draw one dot a run, with the mean over seeds and its interval; `source` marks the source experiment."""
     good = runs[runs["status"] == "ok"]
     rows = list(each(summaries))
-    with new_figure(9, 1.2 + 0.42 * len(rows) + 0.25 * summaries.groupby(["division", "model"]).ngroups) as (
+    with new_figure(9, 0.75 + 0.25 * len(rows) + 0.1 * summaries.groupby(["division", "model"]).ngroups) as (
         figure,
         written,
     ):
@@ -26,8 +26,8 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
         place, ticks, names, before = 0.0, [], [], None
         for row in rows:
             if before not in (None, (row.division, row.model)):
-                place += 0.6
-                axis.axhline(place - 0.8, color=PALE, lw=0.6)
+                place += 0.4
+                axis.axhline(place - 0.7, color=PALE, lw=0.6)
             before = (row.division, row.model)
             colour, marker = look(row.backend, backends)
             mine = good[
@@ -35,9 +35,9 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
             ]
             if row.seeds > 1:
                 axis.plot(
-                    [100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=5, alpha=0.25, solid_capstyle="butt"
+                    [100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=4, alpha=0.25, solid_capstyle="butt"
                 )
-                axis.plot([100 * row.mean], [place], color=colour, marker="|", ms=17, mew=2.4)
+                axis.plot([100 * row.mean], [place], color=colour, marker="|", ms=12, mew=2.2)
             axis.plot(
                 100 * mine["accuracy"],
                 [place] * len(mine),

@@ -137,8 +137,7 @@ def test_nothing_changed_is_no_failure(pytester: pytest.Pytester, earlier: Path)
     assert "disagreement:5%: no interval clears the bound (1 judged)." in shown
     assert "step-slowdown:10% could not be judged: no training step was timed." in shown
     assert "FAILED" not in shown
-    report = (pytester.path / "comparison" / "report.md").read_text()
-    assert "## What changed since" in report
+    report = (pytester.path / "comparison" / "details" / "since.md").read_text()
     assert "not one prediction of a seed in both is another" in report
     # The place is remembered from this folder, and nothing of the earlier comparison is copied.
     manifest = read_record(pytester.path / "comparison" / "manifest.json", Manifest)

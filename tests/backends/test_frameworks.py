@@ -95,6 +95,7 @@ def test_declares_what_it_is(backend: str) -> None:
     assert found.capabilities == capabilities
 
 
+@pytest.mark.long
 @each_backend
 def test_imports_its_framework_late_and_no_other(ask: Ask, backend: str) -> None:
     answer = ask(backend, "contract")
@@ -272,6 +273,7 @@ def test_pytorch_names_the_kernel_that_its_profiler_sees(ask: Ask) -> None:
         assert (named[f"kernel {cell}"] == "oneDNN") == seen[cell]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("backend", "question", "framework"),
     [
@@ -286,6 +288,7 @@ def test_matched_models_multiply_in_full_on_a_gpu_too(ask: Ask, backend: str, qu
     assert ask(backend, question)["full"] == {framework: True}
 
 
+@pytest.mark.long
 def test_keras_on_tensorflow_is_fed_a_dataset_whose_end_it_needn_t_wait_for(ask: Ask) -> None:
     assert ask("keras-tensorflow", "feed")["tunes itself"] is False
 
@@ -303,6 +306,7 @@ def test_every_native_epoch_has_an_order_of_its_own_that_the_seed_decides(ask: A
     np.testing.assert_array_equal(answer["orders/second"], first)
 
 
+@pytest.mark.long
 @each_backend
 def test_a_seed_repeats_to_the_bit_in_another_process_whatever_memory_that_keeps(ask: Ask, backend: str) -> None:
     one, two = ask(backend, "repeat", "3"), ask(backend, "repeat", "3", kept=True)
@@ -311,6 +315,7 @@ def test_a_seed_repeats_to_the_bit_in_another_process_whatever_memory_that_keeps
         np.testing.assert_array_equal(one[key], two[key], key)
 
 
+@pytest.mark.long
 @each_backend
 def test_another_seed_gives_another_model(ask: Ask, backend: str) -> None:
     one, two = ask(backend, "repeat", "3"), ask(backend, "repeat", "4")

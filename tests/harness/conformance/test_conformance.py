@@ -62,6 +62,7 @@ def test_no_other_bad_backend_fails_to_wait(check: str) -> None:
     assert failed(BAD[check], [WAITING]) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SHARED)
 def test_a_bad_backend_fails_the_check_that_it_is_bad_at_and_no_other(check: str) -> None:
     found = failed(BAD[check], [name for name in SHARED if name in (check, *QUICK)])

@@ -81,7 +81,7 @@ def test_columns_that_cannot_be_taken_are_exit_code_4(
     assert "Traceback" not in text(result)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_table_of_the_users_is_compared_and_named_in_the_report(pytester: pytest.Pytester) -> None:
     rows = [f"{('dull', 'fine')[row % 2]} film {row},{('neg', 'pos')[row % 2]}" for row in range(200)]
     write(pytester.path / "mine.csv", rows)

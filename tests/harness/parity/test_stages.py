@@ -75,7 +75,7 @@ def test_every_planted_fault_is_named_at_its_stage(tmp_path: Path) -> None:
         assert (found[case]["named"] or {}) == NAMED.get(fault, {}), case
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_without_a_fault_is_never_accused(tmp_path: Path) -> None:
     cases = [f"none:{cell}:{seed}" for cell, seed in product(BOTH, range(25))]
     found = shown(tmp_path, cases)

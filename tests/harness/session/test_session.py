@@ -207,7 +207,7 @@ def test_an_empty_folder_is_taken_and_what_is_put_into_ours_is_left_alone(pytest
     assert [path.read_text() for path in mine] == ["mine"] * 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_names_of_folders_select_nothing(pytester: pytest.Pytester) -> None:
     """The suite lies in folders whose names have `rnn` in them, and perhaps those of frameworks."""
     shown = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", "rnn and not lstm").stdout.lines
@@ -218,7 +218,7 @@ def test_names_of_folders_select_nothing(pytester: pytest.Pytester) -> None:
         assert pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q", "-k", name).ret == 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the_others_go_on(
     pytester: pytest.Pytester,
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     assert "matched-tests.fakes.Dying-rnn-seed0: started" in text(second)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("backend", "reason"),
     [
@@ -330,7 +330,7 @@ def transplants(folder: Path) -> dict[str, TransplantsRecord]:
     return {path.stem: read_record(path, TransplantsRecord) for path in paths}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trained_weights_predict_the_same_in_every_backend_and_words_are_left_out(pytester: pytest.Pytester) -> None:
     options = (*arguments(FAKES, *RNN, *UNREPORTED), "-k", "training or trained", "-rs")
     first = pytester.runpytest_subprocess(*options)

@@ -179,7 +179,7 @@ def test_a_histogram_is_drawn_of_every_group(compared: Compared) -> None:
         assert f"test_training[native-tests.fakes.{name}-rnn-seed0]" in epoch
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_timings_are_measured_anew_and_compared_on_the_same_machine_without_a_warning(
     compared: Compared, tmp_path: Path
 ) -> None:
@@ -282,7 +282,7 @@ def test_only_benchmarks_compares_no_stages_and_a_stored_run_that_isnt_there_is_
     assert f"Nothing was compared: there is no stored run that matches '0042' in {tmp_path}/.benchmarks." in answer.text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("option", "timed", "sentence"),
     [

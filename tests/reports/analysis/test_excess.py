@@ -431,7 +431,7 @@ def trained(spec: ModelSpec, seed: int, tokens: NDArray[np.int32], labels: NDArr
     return np.asarray(model.logits64(tokens[512:]) >= 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_halves_of_trained_seeds_have_no_excess() -> None:
     found: list[Estimate] = []
     for spec, number in product(MODELS, range(2)):

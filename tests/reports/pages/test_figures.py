@@ -21,7 +21,7 @@ def test_a_backend_has_one_colour_in_every_figure(tmp_path: Path) -> None:
         assert "fill: #ffffff" in svg  # an opaque ground, for dark pages
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_run_and_many_backends_are_drawn(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}))
     # No pair of runs; the tuned setting is timed against the default one.

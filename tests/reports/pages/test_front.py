@@ -77,7 +77,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.long) if name == "six" else name for name in CASES],
+)
 def built(request: pytest.FixtureRequest, made: Callable[[str], Path]) -> tuple[str, Path]:
     return request.param, made(request.param)
 
@@ -154,11 +157,11 @@ def test_lost_runs_stand_above_the_verdict(made: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["quick", pytest.param("six", marks=pytest.mark.long)])
 def test_the_terminal_shows_the_verdict_in_a_hundred_columns(
-    made: Callable[[str], Path], golden: Callable[[str, str], None]
+    name: str, made: Callable[[str], Path], golden: Callable[[str, str], None]
 ) -> None:
-    for name in ("six", "quick"):
-        ((title, shown),) = terminal(find(load(made(name))))
-        assert title == "verdict"
-        assert max(map(len, shown.splitlines())) <= 100
-        golden(f"terminal-{name}.txt", f"{shown}\n")
+    ((title, shown),) = terminal(find(load(made(name))))
+    assert title == "verdict"
+    assert max(map(len, shown.splitlines())) <= 100
+    golden(f"terminal-{name}.txt", f"{shown}\n")

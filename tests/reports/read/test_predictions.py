@@ -95,6 +95,7 @@ def _point(b: int, c: int) -> float:
     return comb(b + c, min(b, c)) / 2 ** (b + c)
 
 
+@pytest.mark.slow
 def test_a_comparison_s_own_file_gives_its_own_numbers(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "comparison", failed=["matched-pytorch-rnn-seed1"])
     build(folder)

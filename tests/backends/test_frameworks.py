@@ -110,6 +110,7 @@ def test_looking_at_backends_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 @each_backend
 @each_division
 @each_cell
@@ -389,6 +390,7 @@ def test_an_epoch_takes_the_batches_as_they_come(ask: Ask, backend: str, cell: s
 # --- factors and clipping -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @each_backend
 @each_cell
 @pytest.mark.parametrize("what", list(SWITCHED))

@@ -81,7 +81,7 @@ def test_a_bad_backend_fails_the_check_in_processes_of_its_own(check: str) -> No
     assert re.findall(r"^FAILED .*:(check_\w+)", result.stdout, re.MULTILINE) == [check]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_runs_one_test_a_check_and_counts_them() -> None:
     result = run("tests.conforming:Good", "-v")
     assert result.returncode == 0, result.stdout

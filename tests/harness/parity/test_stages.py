@@ -64,7 +64,7 @@ def shown(folder: Path, cases: list[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_planted_fault_is_named_at_its_stage(tmp_path: Path) -> None:
     cases = {f"{fault}:{cell}:3": fault for fault, (cells, _, _) in EXPECTED.items() for cell in cells}
     found = shown(tmp_path, list(cases))

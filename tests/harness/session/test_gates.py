@@ -145,7 +145,7 @@ def test_nothing_changed_is_no_failure(pytester: pytest.Pytester, earlier: Path)
     assert not manifest.baseline.startswith("/")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worse_backend_fails_the_session_with_one_sentence(
     pytester: pytest.Pytester, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

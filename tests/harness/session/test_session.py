@@ -232,7 +232,7 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
     assert "pip install 'rnn-crosscheck[nobody]'" in report.replace("\\", "")  # a renderer drops the escapes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_worker_costs_its_own_run_and_is_the_only_one_run_next_time(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

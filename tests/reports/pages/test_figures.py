@@ -87,7 +87,7 @@ def test_the_ladder_names_the_backends_that_have_dots_of_their_own(tmp_path: Pat
     assert [name for name in names if f"<!-- {name} -->" in drawn] == names[:1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_drawn_apart_is_what_is_drawn_here(tmp_path: Path) -> None:
     comparison = load(write_comparison(tmp_path, seeds={"native": (0,)}))
     findings = find(comparison)

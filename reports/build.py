@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,12 @@ def build(results_dir: Path, baseline: Path | None = None) -> Built:
     """
     comparison = load(results_dir)
     # A process takes a second to start, which only what is large makes up for.
-    drawing = figures.Drawing() if len(comparison.test) >= _MANY and available_cores() > 1 else None
+    apart = len(comparison.test) >= _MANY and available_cores() > 1
+    with figures.Drawing() if apart else nullcontext() as drawing:
+        return _build(results_dir, comparison, baseline, drawing)
+
+
+def _build(results_dir: Path, comparison: Comparison, baseline: Path | None, drawing: figures.Drawing | None) -> Built:
     since = _since(results_dir, comparison, baseline)
     findings = find(comparison, since)
     if drawing:

@@ -131,7 +131,7 @@ def _one_of(options: Mapping[str, str], option: str, kind: str, values: Sequence
 
 
 def _protocol(options: Mapping[str, str], overrides: Sequence[str]) -> Protocol:
-    more = list(overrides)
+    more = []
     if dataset := options["dataset"]:
         more.append(f'data.dataset="{dataset}"')
     if jobs := options["jobs"]:
@@ -139,7 +139,7 @@ def _protocol(options: Mapping[str, str], overrides: Sequence[str]) -> Protocol:
     if seeds := options["seeds"]:
         value = f"[{seeds}]" if "," in seeds else seeds
         more += [f"seeds.{division}={value}" for division in DIVISIONS]
-    protocol = load_protocol(options["protocol"], more)
+    protocol = load_protocol(options["protocol"], [*more, *overrides])
     if protocol.data.dataset not in datasets.names():
         raise unknown("dataset", protocol.data.dataset, datasets.names())
     return protocol

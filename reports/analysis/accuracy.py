@@ -125,25 +125,6 @@ def learning_curves(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sure(row: pd.Series) -> bool:
-    """Whether an interval over seeds excludes 0; an interval over examples never decides between backends."""
-    return bool(row["over"] != "examples" and (row["low"] > 0 or row["high"] < 0))
-
-
-def best(summaries: pd.DataFrame, between: pd.DataFrame) -> set[tuple[str, str, str]]:
-    """Find (division, model, backend) that beat every other backend by an interval that excludes 0."""
-    found = set()
-    for (division, model), group in grouped(summaries, "division", "model"):
-        if len(group) < 2:
-            continue
-        top = str(group["backend"].iloc[int(group["mean"].argmax())])
-        rows = between[(between["division"] == division) & (between["model"] == model)]
-        rows = rows[(rows["a"] == top) | (rows["b"] == top)]
-        if all(sure(row) for _, row in rows.iterrows()):
-            found.add((division, model, top))
-    return found
-
-
 def _ok(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"] == "ok"]
 

@@ -137,21 +137,14 @@ def pairs_to_read(pairs: pd.DataFrame, limit: int = 4) -> pd.DataFrame:
 
 
 def split_examples(predicted: Predicted, pair: pd.Series, limit: int = 10) -> pd.DataFrame:
-    """List the examples on which the two runs of a pair disagree: stable ones first, then the largest gap.
+    """List the examples on which the two runs of a pair disagree, the largest gap first.
 
-    A split is stable when every seed of A says one thing and every seed of B the other; that can be told from two
-    seeds a side on, else ``stable`` is None. The text is the example's own, found by its id.
-
-    Columns: example_id, label, probability_a, probability_b, gap, stable, length, truncated, snippet.
+    Columns: example_id, label, probability_a, probability_b, gap, length, truncated, snippet.
     """
     a, b = (predicted.probabilities[pair[f"run_{side}"]] for side in ("a", "b"))
-    seeds = [predicted.probabilities[runs_of(predicted, pair, side)].to_numpy() >= THRESHOLD for side in ("a", "b")]
-    stable = None
-    if min(positive.shape[1] for positive in seeds) > 1:
-        stable = np.all([positive.all(axis=1) == positive.any(axis=1) for positive in seeds], axis=0).astype(object)
-    table = pd.DataFrame({"probability_a": a, "probability_b": b, "gap": (a - b).abs(), "stable": stable})
+    table = pd.DataFrame({"probability_a": a, "probability_b": b, "gap": (a - b).abs()})
     table = table[(a >= THRESHOLD) != (b >= THRESHOLD)]
-    return _described(predicted, table.sort_values(["stable", "gap"], ascending=False, kind="stable").head(limit))
+    return _described(predicted, table.sort_values("gap", ascending=False, kind="stable").head(limit))
 
 
 def read_in_full(predicted: Predicted, pair: pd.Series, each: int = 2) -> pd.DataFrame:

@@ -198,7 +198,7 @@ def mean_interval(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.
     One value has no interval, and neither have values without any spread, which would claim to be certain: NaN.
     """
     values = np.asarray(values, np.float64)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or _no_spread(values):
         return np.nan, np.nan
     half = _student(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return max(values.mean() - half, bounds[0]), min(values.mean() + half, bounds[1])
@@ -211,7 +211,7 @@ def one_more(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf))
     fewer than two, or values without any spread, give NaN.
     """
     values = np.asarray(values, np.float64)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or _no_spread(values):
         return np.nan, np.nan
     half = _student(len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
     return max(values.mean() - half, bounds[0]), min(values.mean() + half, bounds[1])
@@ -219,7 +219,10 @@ def one_more(values: ArrayLike, bounds: tuple[float, float] = (-np.inf, np.inf))
 
 def paired_means(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     """Interval of mean(first - second) where the two really are pairs, such as runs from the same weights."""
-    return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), (-1, 1))
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(first) < 2 or _no_spread(first - second, first):
+        return np.nan, np.nan
+    return mean_interval(first - second, (-1, 1))
 
 
 def welch(first: ArrayLike, second: ArrayLike, bounds: tuple[float, float] = (-1.0, 1.0)) -> tuple[float, float]:
@@ -239,7 +242,7 @@ def _welch(first: Floats, second: Floats) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     parts = np.array([side.var(ddof=1) / len(side) for side in (first, second)])
     variance = parts.sum()
-    if variance == 0:
+    if _no_spread(first) and _no_spread(second):
         return np.nan, np.nan, np.nan
     shares = parts / variance  # of the variance; squaring that itself would underflow
     freedom = 1 / (shares**2 / [len(first) - 1, len(second) - 1]).sum()
@@ -256,12 +259,12 @@ def p_of_means(first: ArrayLike, second: ArrayLike, *, paired: bool) -> float:
         difference, error, freedom = _welch(first, second)
         return float(2 * stats.t.sf(abs(difference) / error, freedom))
     gaps = first - second
-    if len(gaps) < 2 or np.ptp(gaps) == 0:
+    if len(gaps) < 2 or _no_spread(gaps, first):
         return np.nan
     return float(2 * stats.t.sf(abs(gaps.mean()) / gaps.std(ddof=1) * len(gaps) ** 0.5, len(gaps) - 1))
 
 
-def values_needed(effect: float, spread: float, *, paired: bool) -> float:
+def values_needed(effect: float, spread: float, alpha: float = 1 - CONFIDENCE, *, paired: bool) -> float:
     """Count the values a side with which an interval reaches less than `effect` to either side, 4 times in 5.
 
     Parameters
@@ -270,6 +273,8 @@ def values_needed(effect: float, spread: float, *, paired: bool) -> float:
         What the interval has to stay clear of, above 0.
     spread
         Standard deviation of one value, or of one difference where they are `paired`; above 0.
+    alpha
+        Of the test; less where many pairs are asked about.
 
     Returns
     -------
@@ -278,11 +283,11 @@ def values_needed(effect: float, spread: float, *, paired: bool) -> float:
     from statsmodels.stats.power import TTestIndPower, TTestPower
 
     power = TTestPower() if paired else TTestIndPower()
-    # Beyond this size two values do, and the search for fewer fails.
-    size = min(effect / spread, 8.0)
+    # Beyond this size three values do, and the search for fewer fails.
+    size = min(effect / spread, 5.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = np.ravel(power.solve_power(size, alpha=1 - CONFIDENCE, power=POWER))[0]
+        found = np.ravel(power.solve_power(size, alpha=alpha, power=POWER))[0]
     return float(max(2, np.ceil(found))) if np.isfinite(found) else np.nan
 
 
@@ -412,6 +417,11 @@ def _binned(probabilities: ArrayLike, labels: ArrayLike, bins: int) -> tuple[NDA
         total(p.ravel()),
         total(np.broadcast_to(positive, p.shape).ravel().astype(np.float64)),
     )
+
+
+def _no_spread(values: Floats, of: Floats | None = None) -> bool:
+    """Whether values, or differences `of` other values, are equal but for how decimal fractions lie in float64."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values if of is None else of).max())
 
 
 def _student(freedom: float) -> float:

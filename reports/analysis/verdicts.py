@@ -17,7 +17,7 @@ from scipy import stats
 
 from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.harness.results import TimingRecord
-from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
+from rnn_crosscheck.harness.timing.ratios import TRIM, Ratio, against_baseline
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, values_needed
 from rnn_crosscheck.reports.read.comparison import Comparison
@@ -79,6 +79,8 @@ def of_accuracy(differences: pd.DataFrame, summaries: pd.DataFrame, margin: Marg
         asked = {best, second}
         place = next(n for n, (a, b) in enumerate(zip(pairs["a"], pairs["b"], strict=True)) if {a, b} == asked)
         row = pairs.iloc[place]
+        # By the runs of this row: of those that are paired, the better may be another than by all means.
+        best, second = (row["a"], row["b"]) if row["difference"] >= 0 else (row["b"], row["a"])
         low, high = (row["low"], row["high"]) if row["a"] == best else (-row["high"], -row["low"])
         if row["over"] == "examples":
             low = high = np.nan
@@ -87,7 +89,8 @@ def of_accuracy(differences: pd.DataFrame, summaries: pd.DataFrame, margin: Marg
         needed = np.nan
         if said == UNDECIDED:
             # Clear of 0, or inside the margin: whichever takes less.
-            enough = values_needed(max(value, reach - value), row["spread"], paired="paired" in row["over"])
+            alpha = (1 - CONFIDENCE) / len(pairs)
+            enough = values_needed(max(value, reach - value), row["spread"], alpha, paired="paired" in row["over"])
             needed = max(enough, seeds + 1)
         rows.append(
             ("accuracy", division, model, said, best, second, value, low, high, corrected[place], len(pairs), seeds,
@@ -106,24 +109,24 @@ def of_speed(comparison: Comparison, timings: pd.DataFrame, again: pd.DataFrame,
     shown = timings[(timings["operation"] == TIMED) & (timings["setting"] == "default")]
     edges = (1 / (1 + margin.time / 100), 1 + margin.time / 100)
     for model, mine in grouped(shown, "model"):
-        if len(mine) < 2:
-            continue
-        names = list(mine.sort_values("ms", kind="stable")["backend"])
+        names = list(dict.fromkeys(mine.sort_values("ms", kind="stable")["backend"]))
         ratios = {
             pair: found
             for pair in combinations(names, 2)
             if (found := _between(comparison.timings.records, str(model), *pair)) and not np.isnan(found.low)
         }
-        best, second = names[:2]
-        if (best, second) not in ratios:
+        if len(names) < 2 or tuple(names[:2]) not in ratios:
             continue
-        corrected = dict(zip(ratios, holm([_p(ratio) for ratio in ratios.values()]), strict=True))
+        best, second = names[:2]
+        starts = int(mine["starts"].min())
+        # As the intervals have it: starts of all pairs of workers, or what is kept of the rounds of a single one.
+        freedom = (starts - 1) * (len(names) - 1) if starts > 1 else int(mine["rounds"].min() * (1 - 2 * TRIM)) - 1
+        corrected = dict(zip(ratios, holm([_p(ratio, freedom) for ratio in ratios.values()]), strict=True))
         value, low, high = ratios[best, second]
         band = again[(again["model"] == model) & (again["operation"] == TIMED)]
         said = word(low, high, corrected[best, second], edges, zero=1.0)
         if said == BETTER and len(band) and high >= band["band_low"].iloc[0]:
             said = UNDECIDED
-        starts = int(mine["starts"].min())
         p = corrected[best, second]
         rows.append(("speed", "", model, said, best, second, value, low, high, p, len(ratios), starts, np.nan))
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -143,10 +146,11 @@ def _between(records: tuple[TimingRecord, ...], model: str, backend: str, base: 
     return None
 
 
-def _p(ratio: Ratio) -> float:
+def _p(ratio: Ratio, freedom: int) -> float:
     """Give the p value of no difference that belongs to a ratio's interval, on the scale of logarithms."""
     half = np.log(ratio.high / ratio.low) / 2
-    return float(2 * stats.norm.sf(abs(np.log(ratio.value)) / half * stats.norm.ppf((1 + CONFIDENCE) / 2)))
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return float(2 * stats.t.sf(abs(np.log(ratio.value)) / half * reach, freedom)) if half > 0 else 0.0
 
 
 def missing_seeds(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_crosscheck.reports.analysis.accuracy import best
 from rnn_crosscheck.reports.analysis.frames import each, grouped
+from rnn_crosscheck.reports.analysis.verdicts import BETTER
 from rnn_crosscheck.reports.pages.markdown import Column, escape, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import accuracy_in_words
@@ -74,12 +74,14 @@ def accuracy_figure(shown: Shown) -> str:
 
 
 def accuracy_table(shown: Shown, most: int | None = None) -> str:
-    """Accuracy by model and division, a column a backend; the best in bold if it is clearly the best.
+    """Accuracy by model and division, a column a backend; in bold what the verdict calls better.
 
     At most so many rows, the rest counted. Of more backends than a page has room for, each has a row.
     """
     summaries = shown.findings.accuracy
-    clear = best(summaries, shown.findings.backends)
+    verdicts = shown.findings.verdicts
+    better = verdicts[(verdicts["question"] == "accuracy") & (verdicts["verdict"] == BETTER)]
+    clear = set(zip(better["division"], better["model"], better["best"], strict=True))
     backends = list(summaries["backend"].unique())
     wide = len(backends) <= _ACROSS
     rows = []
@@ -202,7 +204,7 @@ def _by_length(shown: Shown) -> Blocks:
         for (division, model, backend), line in grouped(fifths, "division", "model", "backend")
     ]
     if len(leads):
-        yield "\n".join(f"- {sentence}" for sentence in remembering(leads, growth))
+        yield "\n".join(f"- {sentence}" for sentence in remembering(growth))
     yield shown.figure(
         "lengths", f"Accuracy by the length of the examples, shortest fifth to longest: {'; '.join(said)}"
     )
@@ -237,40 +239,26 @@ def _leads(leads: pd.DataFrame, growth: pd.DataFrame) -> Blocks:
     )
 
 
-def remembering(leads: pd.DataFrame, growth: pd.DataFrame) -> list[str]:
+def remembering(growth: pd.DataFrame) -> list[str]:
     """Say what the figures carry of the claim that an lstm remembers longer: a sentence a division and backend."""
     said = []
     for row in each(growth[growth["scheme"] == "fifths"]):
-        mine = leads[leads["scheme"] == "fifths"]
-        for column in ("division", "backend", "a", "b"):
-            mine = mine[mine[column] == getattr(row, column)]
-        first, last = (_lead(bucket) for bucket in each(mine.iloc[[0, -1]]))
-        a, b = escape(row.a), escape(row.b)
-        where = f"{escape(row.backend)}, {row.division}"
-        from_to = f"the {a}'s lead over the {b} is {first} on the shortest fifth and {last} on the longest"
+        points = f"{'+' if row.difference > 0 else ''}{percent(row.difference)} points"
+        lead = f"{escape(row.backend)}, {row.division}: the {escape(row.a)}'s lead over the {escape(row.b)}"
         if pd.isna(row.low):
             few = min(row.seeds_a, row.seeds_b) == 1
-            why = "with one seed, nothing can be said about whether it grows" if few else "there is no interval"
-            said.append(f"{where}: {from_to}; {why}.")
-            continue
-        change = f"{'+' if row.difference > 0 else ''}{percent(row.difference)} points"
-        seeds = f"{row.seeds_a} seeds each" if row.seeds_a == row.seeds_b else f"{row.seeds_a} and {row.seeds_b} seeds"
-        if row.low > 0:
+            verdict = "with one seed, nothing can be said about whether it grows" if few else "there is no interval"
+        elif row.low > 0:
             verdict = "it grows with the length, as the claim would have it"
         elif row.high < 0:
             verdict = "it shrinks with the length, against the claim"
         else:
             verdict = "the interval includes 0, so these seeds neither show that it grows nor that it doesn't"
+        span = "" if pd.isna(row.low) else f" {interval(percent)(row.low, row.high)}"
         said.append(
-            f"{where}: {from_to}. Change: {change} (95 % interval {percent(row.low)} to {percent(row.high)}, {seeds}); "
-            f"{verdict}."
+            f"{lead} changes by {points}{span} from the shortest fifth of the examples to the longest; {verdict}."
         )
     return said
-
-
-def _lead(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
-    span = "" if pd.isna(row.low) or row.over == "examples" else f" [{percent(row.low)}, {percent(row.high)}]"
-    return f"{percent(row.difference)}{span} points"
 
 
 def bucket_name(low: int, high: int) -> str:

@@ -12,7 +12,7 @@ from rnn_crosscheck.reports.analysis.excess import FEWEST_SEEDS
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.pages.accuracy import in_range
-from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
+from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, p_value, percent, scientific
@@ -48,7 +48,8 @@ def finding(shown: Shown) -> str:
     across = groups[groups["kind"] == kind]
     rows = across[across["division"] == across["division"].iloc[0]].nlargest(3, "disagreement").sort_index()
     said = [f"{_who(row)} on {percent(row.disagreement)} %{_floor(row)}" for row in each(rows)]
-    rest = f" (the largest of {len(across)} groups)" if len(across) > len(rows) else ""
+    mine = int((across["division"] == across["division"].iloc[0]).sum())
+    rest = f" (the largest of {mine} pairs)" if mine > len(rows) else ""
     return f"Of {count(len(shown.comparison.test))} test examples, {'; '.join(said)}{rest}."
 
 
@@ -80,9 +81,6 @@ def blocks(shown: Shown) -> Blocks:
     if len(findings.rungs):
         yield _rungs(findings.rungs)
     yield from _pairs(findings)
-    if len(findings.together):
-        yield "## All runs of a kind at once"
-        yield from _together(findings.together)
     yield from _where(findings)
 
 
@@ -267,20 +265,6 @@ def pair_figures() -> list[Column]:
 
 def _points(difference: float, low: float, high: float) -> str:
     return f"{percent(difference)} {interval(percent)(low, high)}"
-
-
-def _together(together: pd.DataFrame) -> Blocks:
-    columns = [
-        *texts("model", "division"),
-        Column("backends", ("backends",), lambda names: escape(", ".join(names)), right=False),
-        number("runs", "runs", count),
-        number("all say one thing, %", "agreed", percent),
-        number("Fleiss' kappa", "fleiss", _TWO),
-        number("one right at least, %", "oracle", percent),
-        number("Cochran's Q", "q", decimals(1)),
-        number("p", "p", p_value),
-    ]
-    yield from shown_table("Three runs and more", together, columns, "all-runs-at-once")
 
 
 def _where(findings: Findings) -> Blocks:

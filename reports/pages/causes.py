@@ -351,18 +351,12 @@ def _what_was_recorded(comparison: Comparison, why: Why) -> str:
 
 
 def _twins_in_words(horizons: pd.DataFrame) -> str:
-    """Count the twins of each kind, once if every backend and model has as many."""
-    if horizons.empty:
-        return "There are no twins."
+    """Count the twins of each kind that a backend and model has."""
     said = []
-    places = horizons[["backend", "model"]].drop_duplicates()
     for kind, rows in grouped(horizons, "kind"):
-        if rows["twins"].nunique() == 1 and len(rows) == len(places):
-            said.append(f"{rows['twins'].iloc[0]} {kind}")
-        else:
-            each_place = [f"{row.twins} of {escape(row.backend)}'s {escape(row.model)}" for row in each(rows)]
-            said.append(f"{kind} {listing(each_place)}")
-    return f"Twins of each of them: {'; '.join(said)}."
+        least, most = rows["twins"].min(), rows["twins"].max()
+        said.append(f"{least if least == most else f'{least} to {most}'} {kind}")
+    return f"Twins of each of them: {'; '.join(said)}." if said else "There are no twins."
 
 
 def _divergence_in_words(why: Why) -> str:

@@ -163,8 +163,7 @@ def _choices(shown: Shown) -> Blocks:
         "is what the right answer's probability costs, as minus its logarithm: saying 0.5 to everything costs ln 2 "
         f"= {guess:.3f}. After the last epoch the validation loss of the {len(last)} runs was "
         f"{last['valid_loss'].min():.3f} to {last['valid_loss'].max():.3f}, and on the test examples {worse} of "
-        f"{len(findings.good)} runs were worse than that guess. Its slope at the model's last sum is prediction "
-        "minus label, so it is steepest where a model is sure and wrong; a squared error would go flat just there."
+        f"{len(findings.good)} runs were worse than that guess."
     )
     training = comparison.manifest.protocol.training
     rose = int((last["valid_loss"] > ends["valid_loss"].min()).sum())

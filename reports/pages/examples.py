@@ -15,7 +15,7 @@ from rnn_crosscheck.reports.analysis.words import LEAST, Moved, Read, Reader
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, how_to_read
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, percent
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent
 
 _THREE = decimals(3)
 
@@ -42,9 +42,10 @@ def finding(shown: Shown) -> str:
         across, shared = ("backend", "model") if pair["kind"] == "backends" else ("model", "backend")
         a, b = (escape(str(pair[f"{across}_{side}"])) for side in ("a", "b"))
         kind = SPLIT if SPLIT in counts else STABLE
+        flips = f" and {count(counts.get(FLIP, 0))} coin flips" if kind == STABLE else ""
         said.append(
             f"{a} against {b} ({escape(str(pair[f'{shared}_a']))}, {pair['division']}): {count(counts.get(kind, 0))} "
-            f"{kind}s and {count(counts.get(FLIP, 0))} coin flips among {count(sum(counts.values()))} examples."
+            f"{kind}s{flips} among {count(sum(counts.values()))} examples."
         )
     return " ".join(said) or "What every run gets wrong."
 
@@ -256,24 +257,15 @@ def pair_in_words(one: Examples, verb: str = "disagree") -> str:
 
 
 def split_examples(examples: Examples) -> str:
-    """Examples on which the two runs of a pair disagree."""
-    pair = examples.pair
-    across = "backend" if pair["kind"] == "backends" else "model"
+    """Examples on which two models disagree."""
     columns = [
         text("example", "example_id"),
         number("label", "label", count),
-        *(number(str(pair[f"{across}_{side}"]), f"probability_{side}", _THREE) for side in ("a", "b")),
+        *(number(str(examples.pair[f"model_{side}"]), f"probability_{side}", _THREE) for side in ("a", "b")),
         number("gap", "gap", _THREE),
-        Column("every seed", ("stable",), _stable, right=False),
         text("text", "snippet"),
     ]
-    if not pair["division"]:  # of models trained anywhere there is one each
-        columns = [column for column in columns if column.head != "every seed"]
     return table(examples.rows, columns, padded=False)
-
-
-def _stable(stable: Any) -> str:  # noqa: ANN401 - True, False or None out of a DataFrame
-    return NONE if stable is None or pd.isna(stable) else "yes" if stable else "no"
 
 
 def mistakes(rows: pd.DataFrame) -> str:

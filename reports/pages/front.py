@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from rnn_crosscheck.reports.pages.markdown import (
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown
 from rnn_crosscheck.reports.pages.speed import baseline, timing_columns
 from rnn_crosscheck.reports.pages.verdict import MOST_MODELS, Cell, Question, questions, sentences
-from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain
 
 _TWO = decimals(2)
 
@@ -100,32 +101,53 @@ def _verdict(shown: Shown) -> Blocks:
     columns = [text("", ""), *(Column(model, (model,), str, right=False) for model in models[:MOST_MODELS])]
     yield table(pd.DataFrame(rows, columns=["", *models]).fillna(""), columns, padded=False)
     if len(models) > MOST_MODELS:
-        yield f"{len(models) - MOST_MODELS} more models are in [accuracy]({shown.page('accuracy')})."
+        page = next(row.page for row in asked if models[-1] in row.cells)
+        yield f"{len(models) - MOST_MODELS} more models are in [{page}]({shown.page(page)})."
 
 
 def in_short(findings: Findings) -> list[str]:
     """Give the verdict in sentences, whatever there is."""
     said = sentences(findings)
     if findings.accuracy.empty:
-        said.append("No run has a result, so nothing can be concluded about accuracy and predictions.")
+        none = "No run has a result" if (findings.runs["status"] != "not run").any() else "No run was trained"
+        said.append(f"{none}, so nothing can be concluded about accuracy and predictions.")
     elif findings.accuracy["backend"].nunique() == 1:
         name = escape(findings.accuracy["backend"].iloc[0])
         said.insert(0, f"Only {name} has results, so backends can't be compared.")
+    elif findings.backends.empty:
+        said.insert(0, "No model has results of two backends, so they can't be compared.")
     return said
 
 
 def _what_would_decide(shown: Shown) -> Blocks:
     """Say how many seeds would probably decide what is open, how long they take, and the command."""
-    command = shown.comparison.manifest.command
     for row in missing_seeds(shown.findings.verdicts, shown.findings.runs):
         models = listing([escape(model) for model in row["models"]])
-        option = f"--crosscheck-set seeds.{row['division']}={row['seeds']}"
-        if "--crosscheck-seeds" in command:
-            option = f"--crosscheck-seeds {row['seeds']}"
+        runs = shown.comparison.runs
+        there = sorted(set(runs.loc[runs["division"] == row["division"], "seed"]))
+        option = f"seeds.{row['division']}={_seeds_in_all(there, row['seeds'])}"
         yield (
             f"{row['seeds']} {row['division']} seeds would probably decide {models}, about "
-            f"{_minutes(row['seconds'])} here: {code(f'{command} {option}')}"
+            f"{_minutes(row['seconds'])} here: {code(with_set(shown.comparison.manifest.command, option))}"
         )
+
+
+def _seeds_in_all(there: Sequence[int], wanted: int) -> str:
+    """Write seeds so that those that are there are among them."""
+    more = [seed for seed in range(wanted + len(there)) if seed not in there]
+    seeds = [*there, *more][:wanted]
+    return str(wanted) if seeds == list(range(wanted)) else str(seeds).replace(" ", "")
+
+
+def with_set(command: str, override: str) -> str:
+    """Give the command that makes a comparison whole, with one more value of the protocol overridden."""
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:  # a quotation without its end
+        words = iter(command.split())
+    # What selected tests of the session would leave out what is to be added.
+    kept = [word for word in words if not (word in ("-k", "-m") and next(words, ""))]
+    return shlex.join([*(word for word in kept if word not in ("--lf", "--ff")), "--crosscheck-set", override])
 
 
 def _minutes(seconds: float) -> str:
@@ -138,7 +160,7 @@ def _tables(shown: Shown) -> Blocks:
         yield "## Accuracy, %"
         yield accuracy_table(shown, _ROWS)
     if len(findings.timings):
-        yield f"## Time, with {escape(baseline(findings))} by default as 1"
+        yield f"## Time ({escape(baseline(findings))}, default = 1)"
         timed = findings.timings
         order = (timed["operation"] != TIMED).astype(int) + 2 * (timed["operation"] == "predict_one")
         rows = timed.assign(order=order).sort_values("order", kind="stable")
@@ -152,13 +174,13 @@ def _tables(shown: Shown) -> Blocks:
 
 def _disagreement(shown: Shown, rows: pd.DataFrame) -> Blocks:
     """Show what disagrees beyond chance first; of many pairs, those that show nothing are counted."""
-    if len(rows) > _ROWS:
-        beyond = rows[(rows["disagreement"] - rows["floor"]) > 0]
-        rows = beyond.assign(on_top=beyond["disagreement"] - beyond["floor"]).nlargest(_ROWS, "on_top")
-    hidden = int((shown.findings.groups["kind"] == rows["kind"].iloc[0]).sum()) - len(rows) if len(rows) else 0
+    total = len(rows)
+    if total > _ROWS:
+        on_top = (rows["disagreement"] - rows["floor"]).fillna(0)
+        rows = rows.loc[on_top.nlargest(_ROWS).index]
+    hidden = total - len(rows)
     wanted = ("division", "runs", "disagree, %", "range", "floor, %", "kappa", "pairs")
-    if len(rows):
-        yield table(rows, [column for column in group_columns() if column.head in wanted])
+    yield table(rows, [column for column in group_columns() if column.head in wanted])
     if hidden:
         yield f"{hidden} more in [agreement]({shown.page('agreement')})."
 
@@ -188,7 +210,7 @@ def _seeds(summaries: pd.DataFrame) -> Blocks:
         return
     least = {division: int(rows["seeds"].min()) for division, rows in grouped(summaries, "division")}
     said = listing([f"{n} {division}" for division, n in least.items()])
-    few = f" Fewer than {ENOUGH_SEEDS} bear little: look at the dots." if min(least.values()) < ENOUGH_SEEDS else ""
+    few = f" Fewer than {ENOUGH_SEEDS} say little: look at the dots." if min(least.values()) < ENOUGH_SEEDS else ""
     yield f"Seeds of each backend and model: {said}.{few} All this holds for this protocol only."
 
 
@@ -205,7 +227,7 @@ def _noise(findings: Findings) -> Blocks:
 
 def _not_recorded(shown: Shown) -> Blocks:
     """Name what wasn't recorded, and the command that adds it."""
-    why, command = shown.findings.why, shown.comparison.manifest.command
+    why, manifest = shown.findings.why, shown.comparison.manifest
     missing = []
     if why.stages.empty:
         missing.append("stages against the reference (`-k parity`)")
@@ -215,8 +237,10 @@ def _not_recorded(shown: Shown) -> Blocks:
         yield f"Not recorded: {listing(missing)}."
     twins = (why.ends["kind"] != "matched").any()
     if "matched" in shown.findings.accuracy["division"].to_numpy() and not twins:
-        added = code(f"{command} --crosscheck-set parity.continuing_twins=3")
-        yield f"There are no twins, so what rounding alone does is not known. This adds them: {added}"
+        planned = manifest.protocol.parity.continuing_twins > 0
+        added = code(with_set(manifest.command, "parity.continuing_twins=3"))
+        how = "They were left out." if planned else f"This adds them: {added}"
+        yield f"There are no twins, so what rounding alone does is not known. {how}"
 
 
 def _contents(shown: Shown, pages: Sequence[Page]) -> Blocks:
@@ -247,5 +271,6 @@ def _plain_verdict(findings: Findings, asked: Sequence[Question]) -> str:
         models = models[: max(1, (_WIDTH - first) // 14)]
     room = (_WIDTH - first) // len(models) - 2
     rows: list[list[Any]] = [[row.asked, *(row.cells.get(model, Cell()).plain() for model in models)] for row in asked]
+    heads = ["", *(plain(model)[:room] for model in models)]
     widths = [None, *([room] * len(models))]
-    return tabulate(rows, headers=["", *models], tablefmt="simple", maxcolwidths=widths)
+    return tabulate(rows, headers=heads, tablefmt="simple", maxcolwidths=widths)

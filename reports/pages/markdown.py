@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from tabulate import tabulate
@@ -13,9 +13,6 @@ from rnn_crosscheck.reports.writing import plain
 
 #: longer words are cut: nothing breaks them, and they would stretch a table over the page's edge
 LONGEST_WORD = 40
-
-#: tables with more rows fold away
-LONG = 24
 
 # --- hostile text -------------------------------------------------------------------------------------------
 
@@ -82,7 +79,11 @@ def number(head: str, key: str, write: Callable[[float], str]) -> Column:
 
 def text(head: str, key: str) -> Column:
     """Give a column of texts; whatever they hold, they come out as text."""
-    return Column(head, (key,), lambda value: escape(str(value)), right=False)
+    return Column(head, (key,), _text, right=False)
+
+
+def _text(value: object) -> str:
+    return escape(str(value))
 
 
 def texts(*keys: str) -> list[Column]:
@@ -121,7 +122,12 @@ def table(frame: pd.DataFrame, columns: Sequence[Column], *, padded: bool = True
 
 def plain_table(frame: pd.DataFrame, columns: Sequence[Column]) -> str:
     """Render a DataFrame for a terminal."""
-    written = cells(frame, columns)
+    # What Markdown would act on is left as it is; what a terminal would act on goes.
+    unescaped = [
+        replace(column, write=lambda value: plain(str(value))) if column.write is _text else column
+        for column in columns
+    ]
+    written = cells(frame, unescaped)
     align = tuple("right" if column.right else "left" for column in columns)
     return tabulate(
         [list(row) for row in written.itertuples(index=False, name=None)],
@@ -143,11 +149,6 @@ def note(sentence: str) -> str:
 def folded(title: str, *blocks: str) -> str:
     """Fold blocks away under a title."""
     return document([f"<details>\n<summary>{title}</summary>", *blocks, "</details>"])
-
-
-def unless_long(title: str, rows: int, block: str) -> str:
-    """Show a table of so many rows, folded away under its title if nobody would read all of it."""
-    return folded(f"{title} ({rows} rows)", block) if rows > LONG else block
 
 
 def image(path: str, alt: str) -> str:

@@ -22,15 +22,7 @@ Blocks = Iterator[str]
 
 @dataclass(frozen=True)
 class Shown:
-    """What a page is made of.
-
-    Attributes
-    ----------
-    figures
-        Names of the figures that were drawn.
-    root
-        Way from the page to the folder of the comparison: empty for the front page.
-    """
+    """What a page is made of: the `figures` that there are, and its way (`root`) to the folder of the comparison."""
 
     comparison: Comparison
     findings: Findings
@@ -50,16 +42,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of details.
+    """One page of details, by the name of its file: its finding, and the blocks below that.
 
-    Attributes
-    ----------
-    name
-        Of its file in ``details/``.
-    finding
-        Gives its news in one sentence; empty if there is nothing to show, and then there is no page.
-    blocks
-        Gives what stands below that.
+    Without a finding there is nothing to show, and no page.
     """
 
     name: str

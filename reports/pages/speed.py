@@ -31,7 +31,12 @@ def finding(shown: Shown) -> str:
         return ""
     if findings.timings.empty:
         return "Nothing was measured in turn, so there are no ratios; times of single runs drift with the machine."
-    return " ".join(speed_in_words(findings)) or f"Only {escape(baseline(findings))} was timed."
+    return " ".join(speed_in_words(findings)) or _untold(findings)
+
+
+def _untold(findings: Findings) -> str:
+    alone = findings.timings["backend"].nunique() == 1
+    return f"Only {escape(baseline(findings))} was timed." if alone else "No training step was timed in turn."
 
 
 def blocks(shown: Shown) -> Blocks:

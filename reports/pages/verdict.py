@@ -13,12 +13,12 @@ from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED
 from rnn_crosscheck.reports.pages.markdown import escape
-from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, significant
+from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain, significant
 
 _TWO = decimals(2)
 
 #: what is held equal in each division
-CONDITIONS = {"native": "own defaults", "matched": "all equal"}
+CONDITIONS = {"native": "own defaults (native)", "matched": "all equal (matched)"}
 _UNDER = {"native": "With their own defaults", "matched": "With everything equal"}
 
 #: models that the table has columns for
@@ -27,22 +27,14 @@ MOST_MODELS = 8
 
 @dataclass(frozen=True)
 class Cell:
-    """What is said of one question about one model.
-
-    Attributes
-    ----------
-    name
-        Who is ahead for sure, in bold; empty if nobody is.
-    said
-        The rest, as plain text.
-    """
+    """What is said of one question about one model: the `name` of who is ahead for sure, if anybody, and the rest."""
 
     name: str = ""
     said: str = ""
 
     def plain(self) -> str:
         """Write it for a terminal."""
-        return f"{self.name} {self.said}".strip()
+        return plain(f"{self.name} {self.said}")
 
     def link(self, target: str) -> str:
         """Write it as Markdown that leads to its page."""
@@ -71,7 +63,7 @@ def questions(findings: Findings) -> list[Question]:
         Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),
         Question("computes the right thing", "causes", dict(_stages(findings.why))),
         Question("faster training step", "speed", _speed(verdicts)),
-        Question("predictions that differ", "agreement", dict(_disagreement(findings))),
+        Question("predictions that differ, native", "agreement", dict(_disagreement(findings))),
     ]
     return [row for row in rows if row.cells]
 
@@ -87,15 +79,16 @@ def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     if row.verdict == BETTER:
         return Cell(row.best, f"{gap} {span}")
     if row.verdict == SAME:
-        return Cell(said=f"same: {row.best} {gap} {span}")
+        both = f"{row.best} over {row.second}" if row.pairs > 1 else row.best
+        return Cell(said=f"same: {both} {gap} {span}")
     if row.verdict == UNDECIDED:
         return Cell(said=f"undecided: {row.best} {gap} {span}; {_more_seeds(row.needed)}")
-    why = "one seed" if row.seeds == 1 else "seeds don't spread"
+    why = "one seed" if row.seeds == 1 else "no spread over seeds"
     return Cell(said=f"? {row.best} {gap} ({why})")
 
 
 def _more_seeds(needed: float) -> str:
-    return f"try {count(needed)} seeds" if needed <= MOST_SEEDS else f"more than {MOST_SEEDS} seeds"
+    return f"takes {count(needed)} seeds" if needed <= MOST_SEEDS else f"takes over {MOST_SEEDS} seeds"
 
 
 def _speed(verdicts: pd.DataFrame) -> dict[str, Cell]:
@@ -106,7 +99,8 @@ def _of_speed(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     figures = f"{_TWO(row.value)} {interval(_TWO)(row.low, row.high)}"
     if row.verdict == BETTER:
         return Cell(row.best, figures)
-    return Cell(said=f"{row.verdict}: {row.best} {figures}")
+    both = f"{row.best} against {row.second}" if row.pairs > 1 else row.best
+    return Cell(said=f"{row.verdict}: {both} {figures}")
 
 
 def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
@@ -118,7 +112,7 @@ def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
             twins = rows.loc[rows["kind"] == kinds[0], "disagreement"]
             said.append(_from_to(twins))
         if len(pairs):
-            said.append(f"{'the two differ' if len(pairs) == 1 else 'two backends differ'} by {_from_to(pairs)}")
+            said.append(f"two backends: {_from_to(pairs)}")
         if kinds:
             yield str(model), Cell(said="; ".join(said))
 
@@ -154,8 +148,11 @@ def _disagreement(findings: Findings) -> Iterator[tuple[str, Cell]]:
     groups = findings.groups
     mine = groups[(groups["kind"] == "backends") & (groups["division"] == "native")]
     for model, rows in grouped(mine, "model_a"):
-        beyond = rows["disagreement"] - rows["floor"].fillna(0)
-        row = next(each(rows[beyond == beyond.max()]))
+        known = rows[rows["floor"].notna()] if rows["floor"].notna().any() else rows
+        beyond = (known["disagreement"] - known["floor"].fillna(0)).dropna()
+        if beyond.empty:
+            continue
+        row = next(each(known.loc[[beyond.idxmax()]]))
         pair = f"{row.backend_a} and {row.backend_b}: " if len(rows) > 1 else ""
         floor = "one seed: no floor" if pd.isna(row.floor) else f"two seeds of one: {percent(row.floor)} %"
         yield str(model), Cell(said=f"{pair}{percent(row.disagreement)} % ({floor})")
@@ -193,7 +190,7 @@ def accuracy_in_words(findings: Findings) -> list[str]:
         if len(undecided := rows[rows["verdict"] == UNDECIDED]):
             parts.append(f"it is undecided which is more accurate ({_models(undecided)})")
         if len(unknown := rows[rows["verdict"] == "?"]):
-            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "there is no interval"
+            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "too few seeds to tell"
             parts.append(f"{why} ({_models(unknown)})")
         said.append(f"{_UNDER[str(division)]} {'; '.join(parts)}.")
     return said
@@ -234,7 +231,8 @@ def speed_in_words(findings: Findings) -> list[str]:
         times = [f"{significant(row.value, 2)} ({escape(row.model)})" for row in each(mine)]
         parts.append(f"**{escape(best)} is faster**: a training step takes {listing(times)} of {escape(second)}'s time")
     if len(same := rows[rows["verdict"] == SAME]):
-        parts.append(f"a training step takes the same time within {findings.margin.time:g} % ({_models(same)})")
+        who = "a training step" if (same["pairs"] == 1).all() else "a training step of the two fastest"
+        parts.append(f"{who} takes the same time within {findings.margin.time:g} % ({_models(same)})")
     if len(rest := rows[~rows["verdict"].isin([BETTER, SAME])]):
         parts.append(f"it is undecided whose training step is faster ({_models(rest)})")
     return [_sentence(parts)] if parts else []
@@ -257,4 +255,4 @@ def models_in_words(findings: Findings) -> str:
             gap = f"{percent(abs(row.difference))} ({escape(row.backend)})"
             surely.setdefault(f"{escape(ahead)} over {escape(behind)}", []).append(gap)
     said = [f"{pair} by {listing(points[:3])} points" for pair, points in list(surely.items())[:3]]
-    return f"The better model: {'; '.join(said)}." if said else ""
+    return f"The better model ({findings.models['division'].iloc[0]}): {'; '.join(said)}." if said else ""

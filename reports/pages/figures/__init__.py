@@ -11,6 +11,8 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
+
 from rnn_crosscheck.reports.pages.figures import accuracy, agreement, causes, speed
 
 #: draws a figure from findings and the backends, in their order
@@ -50,14 +52,13 @@ _FIGURES: Mapping[str, tuple[Callable[[Any], bool], Draw]] = {
     ),
 }
 
-#: what of the findings is drawn
-_DRAWN = ("runs", "accuracy", "source", "lengths", "curves", "reliability", "timings", "again", "drift", "sweep",
-          "rungs", "dots")  # fmt: skip
-_WHY = ("curves", "courses", "horizons")
-
 
 def _fifths(found: Any) -> Any:  # noqa: ANN401 - findings, or what of them is drawn
     return found.lengths[found.lengths["scheme"] == "fifths"]
+
+
+def _is_drawn(value: object) -> bool:
+    return isinstance(value, pd.DataFrame | dict)
 
 
 def names() -> set[str]:
@@ -82,17 +83,33 @@ class Drawing:
         self._process: subprocess.Popen[bytes] | None = None
         with suppress(OSError):
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__],
+                [sys.executable, "-P", "-c", f"from {__name__} import answer; answer()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
 
+    def __enter__(self) -> Drawing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no process and no pipe behind, whatever went wrong."""
+        if self._process is not None:
+            self._process.kill()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+            self._process.wait()
+
     def begin(self, backends: Sequence[str], found: Any) -> None:  # noqa: ANN401 - findings
         """Hand over what is to be drawn."""
         self._work = (backends, found)
-        drawn = {name: getattr(found, name) for name in _DRAWN}
-        sent = pickle.dumps((tuple(backends), drawn, {name: getattr(found.why, name) for name in _WHY}))
+        # Tables alone: what holds them would bring half of the report's code with it.
+        drawn, why = (
+            {key: value for key, value in vars(one).items() if _is_drawn(value)} for one in (found, found.why)
+        )
+        sent = pickle.dumps((tuple(backends), drawn, why))
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.write(sent)

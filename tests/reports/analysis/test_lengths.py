@@ -83,7 +83,7 @@ def test_one_seed_has_an_interval_over_examples_and_no_growth(tmp_path: Path) ->
     comparison = load(write_comparison(tmp_path, seeds={"native": (0,)}))
     assert set(lead_by_length(comparison)["over"]) == {"examples"}
     assert growth(comparison)["low"].isna().all()
-    said = remembering(lead_by_length(comparison), growth(comparison))
+    said = remembering(growth(comparison))
     assert len(said) == 2
     assert all("with one seed, nothing can be said about whether it grows" in sentence for sentence in said)
 
@@ -102,7 +102,7 @@ def test_the_sentence_says_no_more_than_the_interval(
 ) -> None:
     findings: Findings = find(comparison)
     known = findings.growth[findings.growth["division"] == "native"]
-    said = remembering(findings.leads, known.assign(low=low, high=high))
+    said = remembering(known.assign(low=low, high=high))
     assert len(said) == 2
     assert all(sentence.endswith(f"{verdict}.") for sentence in said)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.analysis.statistics import values_needed, welch
+from rnn_crosscheck.reports.analysis.statistics import mean_interval, p_of_means, paired_means, values_needed, welch
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, UNDECIDED, UNKNOWN, of_accuracy, word
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import write_comparison
@@ -48,7 +48,6 @@ def test_a_word_never_says_more_than_its_interval(low: float, width: float, p: f
 def table(*values: list[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Give the tables that a verdict is made of: accuracies of each backend, in points, native lstm."""
     from rnn_crosscheck.reports.analysis.accuracy import summary
-    from rnn_crosscheck.reports.analysis.statistics import p_of_means
 
     runs = pd.DataFrame(
         [
@@ -101,7 +100,6 @@ def test_so_many_values_decide_four_times_in_five(paired: bool) -> None:
 
 
 def _paired(values: np.ndarray) -> tuple[float, float]:
-    from rnn_crosscheck.reports.analysis.statistics import mean_interval
 
     return mean_interval(values)
 
@@ -114,3 +112,26 @@ def test_times_are_judged_between_the_two_fastest_whatever_the_baseline(tmp_path
     assert speed[["best", "second", "verdict", "pairs"]].to_numpy().tolist() == [["b", "d", BETTER, 6]] * 2
     assert speed["value"].tolist() == pytest.approx([0.71 / 0.9] * 2, rel=0.03)
     assert (speed["high"] < 1 / 1.05).all()
+
+
+def test_equal_gaps_are_no_certainty_however_floats_round_them() -> None:
+    for first, second in (([0.745, 0.705], [0.7, 0.66]), ([0.745, 0.705, 0.805], [0.74, 0.7, 0.8])):
+        assert np.isnan(paired_means(first, second)).all()
+        assert np.isnan(p_of_means(first, second, paired=True))
+    assert np.isnan(welch([0.7] * 3, [0.5] * 3)).all()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@given(size=st.floats(0.05, 50))
+def test_the_number_of_values_is_always_found(size: float, paired: bool) -> None:
+    assert 2 <= values_needed(size, 1.0, paired=paired) < 10_000
+
+
+def test_the_better_one_is_that_of_the_runs_that_are_compared() -> None:
+    # By all its means a is ahead; of the seeds that both have, b is.
+    between = pd.DataFrame([{"division": "matched", "model": "lstm", "a": "a", "b": "b", "seeds_a": 3, "seeds_b": 3,
+                             "difference": -0.03, "low": -0.031, "high": -0.029, "over": "seeds, paired", "p": 1e-4,
+                             "spread": 0.001}])  # fmt: skip
+    means = pd.DataFrame({"division": "matched", "model": "lstm", "backend": ["a", "b"], "mean": [0.85, 0.84]})
+    (row,) = of_accuracy(between, means, MarginSpec()).to_dict("records")
+    assert (row["verdict"], row["best"], row["value"], row["low"]) == (BETTER, "b", 0.03, 0.029)

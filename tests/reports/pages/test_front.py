@@ -11,7 +11,7 @@ import pytest
 from rnn_crosscheck.harness.protocol import Architecture
 from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.build import build, pages
-from rnn_crosscheck.reports.pages.front import in_short, terminal
+from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal, with_set
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
     protocol,
@@ -137,7 +137,7 @@ def test_times_alone_and_stages_alone_say_their_news_first(tmp_path: Path) -> No
     stages = in_short(find(load(tmp_path / "stages")))
     assert stages[0] == "**keras-tensorflow computes something else**: lstm (first update)."
     for said in (times, stages):
-        assert said[-1] == "No run has a result, so nothing can be concluded about accuracy and predictions."
+        assert said[-1] == "No run was trained, so nothing can be concluded about accuracy and predictions."
 
 
 def test_one_seed_decides_nothing_and_more_seeds_are_named_with_their_command(tmp_path: Path) -> None:
@@ -165,3 +165,27 @@ def test_the_terminal_shows_the_verdict_in_a_hundred_columns(
     assert title == "verdict"
     assert max(map(len, shown.splitlines())) <= 100
     golden(f"terminal-{name}.txt", f"{shown}\n")
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "written"), [([0, 1], 5, "5"), ([10, 11], 4, "[10,11,0,1]"), ([0, 2], 3, "[0,2,1]")]
+)
+def test_seeds_that_are_there_stay_among_those_that_are_advised(there: list[int], wanted: int, written: str) -> None:
+    assert _seeds_in_all(there, wanted) == written
+
+
+def test_a_command_that_adds_something_selects_no_tests() -> None:
+    command = "pytest --benchmark -k 'not timing' --crosscheck-data='my reviews.csv' --lf"
+    assert with_set(command, "seeds.native=5") == (
+        "pytest --benchmark '--crosscheck-data=my reviews.csv' --crosscheck-set seeds.native=5"
+    )
+
+
+def test_hostile_names_reach_no_terminal(tmp_path: Path) -> None:
+    names = ("ev\x1b]0;owned\x07il", "my_backend")
+    for shown in (("my_backend",), names):
+        folder = write_comparison(tmp_path / str(len(shown)), backends=shown, seeds={"native": (0, 1)}, timed=False)
+        text = "".join(table for _, table in terminal(find(load(folder))))
+        assert "my_backend" in text or len(shown) > 1
+        assert "\x1b" not in text
+        assert "\\" not in text

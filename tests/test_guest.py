@@ -164,7 +164,7 @@ def test_a_comparison_amid_packages_of_the_same_names_runs_none_of_their_code(
     report = folder / "comparison" / "report.md"
     assert done.stdout.splitlines()[-1] == str(report)
     assert report.read_text().startswith("# ")
-    assert max(map(len, done.stdout.split("= verdict =")[1].splitlines())) <= 100
+    assert max(map(len, done.stdout.split("= accuracy =")[1].splitlines())) <= 100
 
 
 def test_an_option_that_another_has_too_is_named(environments: Mapping[str, Installation], tmp_path: Path) -> None:

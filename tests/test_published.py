@@ -28,7 +28,7 @@ def test_the_readme_shows_the_table_of_the_committed_report() -> None:
 def test_the_verdict_and_its_figure_go_into_the_readme() -> None:
     report = (ROOT / "tests" / "reports" / "golden" / "front" / "quick.md").read_text()
     part = main_part(report, "docs/comparisons/imdb")
-    assert part.startswith("- With their own defaults **keras-tensorflow is more accurate**")
+    assert part.startswith("- With their own defaults (*native*) **keras-tensorflow is more accurate**")
     assert "](docs/comparisons/imdb/details/accuracy.md) |" in part
     assert part.splitlines()[-3].endswith("(docs/comparisons/imdb/figures/accuracy.svg)")
     assert part.splitlines()[-1].startswith("*A dot a run")

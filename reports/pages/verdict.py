@@ -18,8 +18,8 @@ from rnn_crosscheck.reports.writing import count, decimals, interval, listing, p
 _TWO = decimals(2)
 
 #: what is held equal in each division
-CONDITIONS = {"native": "own defaults (native)", "matched": "all equal (matched)"}
-_UNDER = {"native": "With their own defaults", "matched": "With everything equal"}
+CONDITIONS = {"native": "native", "matched": "matched"}
+_UNDER = {"native": "With their own defaults (*native*)", "matched": "With everything equal (*matched*)"}
 
 #: models that the table has columns for
 MOST_MODELS = 8
@@ -59,11 +59,11 @@ def questions(findings: Findings) -> list[Question]:
         for division, words in CONDITIONS.items()
     ]
     rows += [
-        Question("predictions that rounding changes", "causes", dict(_rounding(findings.why))),
+        Question("changed by rounding alone", "causes", dict(_rounding(findings.why))),
         Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),
         Question("computes the right thing", "causes", dict(_stages(findings.why))),
         Question("faster training step", "speed", _speed(verdicts)),
-        Question("predictions that differ, native", "agreement", dict(_disagreement(findings))),
+        Question("differing predictions, native", "agreement", dict(_disagreement(findings))),
     ]
     return [row for row in rows if row.cells]
 
@@ -190,7 +190,7 @@ def accuracy_in_words(findings: Findings) -> list[str]:
         if len(undecided := rows[rows["verdict"] == UNDECIDED]):
             parts.append(f"it is undecided which is more accurate ({_models(undecided)})")
         if len(unknown := rows[rows["verdict"] == "?"]):
-            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "too few seeds to tell"
+            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "there are too few seeds to tell"
             parts.append(f"{why} ({_models(unknown)})")
         said.append(f"{_UNDER[str(division)]} {'; '.join(parts)}.")
     return said

@@ -78,7 +78,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown
     verdict = shown.split("= verdict =")[1].split("\n=")[0]
-    for asked in ("more accurate, own defaults", "more accurate, all equal", "faster training step"):
+    for asked in ("more accurate, native", "more accurate, matched", "faster training step"):
         assert asked in verdict
 
 

@@ -124,8 +124,8 @@ def pages(
 ) -> tuple[str, dict[str, str]]:
     """Write the front page, and the pages of details by the names of their files."""
     shown = Shown(comparison, findings, drawn)
-    there = [page for page in PAGES if page.finding(shown)]
-    details = {f"{page.name}.md": render(page, shown) + "\n" for page in there}
+    there = [(page, finding) for page in PAGES if (finding := page.finding(shown))]
+    details = {f"{page.name}.md": render(page, shown) + "\n" for page, _ in there}
     details[WORDS] = (Path(__file__).parent / "pages" / WORDS).read_text(encoding="utf-8")
     return front_page(shown, there) + "\n", details
 

@@ -42,8 +42,8 @@ _ROWS, _NAMED = 12, 3
 _WIDTH = 100
 
 
-def front_page(shown: Shown, pages: Sequence[Page]) -> str:
-    """Write ``report.md``; `pages` are those of details that there are."""
+def front_page(shown: Shown, pages: Sequence[tuple[Page, str]]) -> str:
+    """Write ``report.md``; `pages` are those of details that there are, with their findings."""
     return document(
         [
             *_head(shown),
@@ -166,14 +166,14 @@ def _tables(shown: Shown) -> Blocks:
         rows = timed.assign(order=order).sort_values("order", kind="stable")
         wanted = ("model", "operation", "backend", "ratio", "95 % interval", "ms")
         yield cut(shown, rows, [column for column in timing_columns() if column.head in wanted], _ROWS, "speed")
-    across = findings.groups[findings.groups["kind"] == findings.groups["kind"].iloc[:1].sum()]
-    if len(across):
+    if len(groups := findings.groups):
+        across = groups[groups["kind"] == groups["kind"].iloc[0]]
         yield "## Disagreement, % of the test examples"
         yield from _disagreement(shown, across)
 
 
 def _disagreement(shown: Shown, rows: pd.DataFrame) -> Blocks:
-    """Show what disagrees beyond chance first; of many pairs, those that show nothing are counted."""
+    """Show the groups of pairs; of many, those that disagree most beyond their floor, and the rest is counted."""
     total = len(rows)
     if total > _ROWS:
         on_top = (rows["disagreement"] - rows["floor"]).fillna(0)
@@ -243,10 +243,10 @@ def _not_recorded(shown: Shown) -> Blocks:
         yield f"There are no twins, so what rounding alone does is not known. {how}"
 
 
-def _contents(shown: Shown, pages: Sequence[Page]) -> Blocks:
+def _contents(shown: Shown, pages: Sequence[tuple[Page, str]]) -> Blocks:
     if pages:
         yield "## Contents"
-        yield "\n".join(f"- [{page.title}]({shown.page(page.name)}): {page.finding(shown)}" for page in pages)
+        yield "\n".join(f"- [{page.title}]({shown.page(page.name)}): {finding}" for page, finding in pages)
 
 
 def terminal(findings: Findings) -> list[tuple[str, str]]:

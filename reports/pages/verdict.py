@@ -18,7 +18,6 @@ from rnn_crosscheck.reports.writing import count, decimals, interval, listing, p
 _TWO = decimals(2)
 
 #: what is held equal in each division
-CONDITIONS = {"native": "native", "matched": "matched"}
 _UNDER = {"native": "With their own defaults (*native*)", "matched": "With everything equal (*matched*)"}
 
 #: models that the table has columns for
@@ -54,10 +53,7 @@ class Question:
 def questions(findings: Findings) -> list[Question]:
     """Give the rows of the verdict table that there is something to say to."""
     verdicts = findings.verdicts
-    rows = [
-        Question(f"more accurate, {words}", "accuracy", _accuracy(verdicts, division))
-        for division, words in CONDITIONS.items()
-    ]
+    rows = [Question(f"more accurate, {name}", "accuracy", _accuracy(verdicts, name)) for name in _UNDER]
     rows += [
         Question("changed by rounding alone", "causes", dict(_rounding(findings.why))),
         Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),

@@ -186,6 +186,6 @@ def test_hostile_names_reach_no_terminal(tmp_path: Path) -> None:
     for shown in (("my_backend",), names):
         folder = write_comparison(tmp_path / str(len(shown)), backends=shown, seeds={"native": (0, 1)}, timed=False)
         text = "".join(table for _, table in terminal(find(load(folder))))
-        assert "my_backend" in text or len(shown) > 1
+        assert "my_backend" in text or "evil" in text
         assert "\x1b" not in text
         assert "\\" not in text

@@ -66,7 +66,9 @@ def accuracy_figure(shown: Shown) -> str:
     )
     if not figure:
         return ""
-    caption = "*A dot a run; bar and pale band: mean over seeds and its 95 % interval.*"
+    caption = (
+        "*A dot a run; bar and pale band: mean over seeds and its 95 % interval. Dashed: always the larger class.*"
+    )
     if source:
         marks = listing([f"{escape(model)} {percent(value)} %" for model, value in source.items()])
         caption = f"{caption[:-1]} Cross: the one seed of the notebook ({marks}).*"

@@ -55,11 +55,11 @@ def questions(findings: Findings) -> list[Question]:
     verdicts = findings.verdicts
     rows = [Question(f"more accurate, {name}", "accuracy", _accuracy(verdicts, name)) for name in _UNDER]
     rows += [
-        Question("changed by rounding alone", "causes", dict(_rounding(findings.why))),
-        Question("first cause of the difference", "causes", dict(_first_causes(findings.why))),
+        Question("rounding alone changes", "causes", dict(_rounding(findings.why))),
+        Question("first cause, its size", "causes", dict(_first_causes(findings.why))),
         Question("computes the right thing", "causes", dict(_stages(findings.why))),
         Question("faster training step", "speed", _speed(verdicts)),
-        Question("differing predictions, native", "agreement", dict(_disagreement(findings))),
+        Question("disagreement, native", "agreement", dict(_disagreement(findings))),
     ]
     return [row for row in rows if row.cells]
 
@@ -108,7 +108,7 @@ def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
             twins = rows.loc[rows["kind"] == kinds[0], "disagreement"]
             said.append(_from_to(twins))
         if len(pairs):
-            said.append(f"two backends: {_from_to(pairs)}")
+            said.append(f"backends {_from_to(pairs)}")
         if kinds:
             yield str(model), Cell(said="; ".join(said))
 
@@ -119,9 +119,10 @@ def _from_to(shares: pd.Series) -> str:
 
 
 def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
+    """Name what changes the predicted probabilities most when it is switched alone, and by how much on average."""
     firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
     for model, rows in grouped(firsts, "model"):
-        names = [f"{row.native_in}'s {row.title}" for row in each(rows.head(2))]
+        names = [f"{row.native_in}'s {row.title}, {significant(row.mean, 2)}" for row in each(rows.head(2))]
         yield str(model), Cell(said="; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else ""))
 
 
@@ -165,8 +166,7 @@ def sentences(findings: Findings) -> list[str]:
         said[-1] += f" {right}"
     elif right:
         said.append(right)
-    last = " ".join([*speed_in_words(findings), *([better] if better else [])])
-    return [*said, last] if last else said
+    return [*said, *speed_in_words(findings), *([better] if better else [])]
 
 
 def accuracy_in_words(findings: Findings) -> list[str]:
@@ -184,9 +184,9 @@ def accuracy_in_words(findings: Findings) -> list[str]:
             point = f"{margin:g} point{'' if margin == 1 else 's'}"
             parts.append(f"{who} the same within {point} ({_models(same)})")
         if len(undecided := rows[rows["verdict"] == UNDECIDED]):
-            parts.append(f"it is undecided which is more accurate ({_models(undecided)})")
+            parts.append(f"undecided: {_models(undecided)}")
         if len(unknown := rows[rows["verdict"] == "?"]):
-            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "there are too few seeds to tell"
+            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "too few seeds to tell"
             parts.append(f"{why} ({_models(unknown)})")
         said.append(f"{_UNDER[str(division)]} {'; '.join(parts)}.")
     return said
@@ -210,7 +210,7 @@ def stages_in_words(why: Why) -> str:
         names = [escape(name) for name in matched["backend"].unique()]
         who = {1: names[0], 2: "Both backends"}.get(len(names), f"All {len(names)} backends")
         verb = "computes" if len(names) == 1 else "compute"
-        return f"{who} {verb} what the float64 reference computes, at every stage."
+        return f"{who} {verb} what the reference does."
     said = [
         f"**{escape(backend)} computes something else**: "
         f"{listing([f'{escape(row.model)} ({STAGE_WORDS[row.stage]})' for row in each(rows)])}"

@@ -22,7 +22,7 @@ Draw = Callable[[Any, Sequence[str]], str]
 _FIGURES: Mapping[str, tuple[Callable[[Any], bool], Draw]] = {
     "accuracy": (
         lambda found: len(found.accuracy) > 0,
-        lambda found, backends: accuracy.accuracy(found.runs, found.accuracy, backends, found.source),
+        lambda found, backends: accuracy.accuracy(found.runs, found.accuracy, backends, found.source, found.splits),
     ),
     "lengths": (
         lambda found: _fifths(found)["bucket"].nunique() > 1,

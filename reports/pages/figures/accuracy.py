@@ -14,8 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str], source: Mapping[str, float]) -> str:
-    """Draw one dot a run, with the mean over seeds and its interval; `source` marks the source experiment."""
+def accuracy(
+    runs: pd.DataFrame,
+    summaries: pd.DataFrame,
+    backends: Sequence[str],
+    source: Mapping[str, float],
+    splits: pd.DataFrame,
+) -> str:
+    """Draw one dot a run, with the mean over seeds and its interval; `source` marks the source experiment.
+
+    A dashed line, where it is in sight, is what always saying the larger class would get (`splits` has the classes).
+    """
     good = runs[runs["status"] == "ok"]
     rows = list(each(summaries))
     with new_figure(9, 0.75 + 0.25 * len(rows) + 0.1 * summaries.groupby(["division", "model"]).ngroups) as (
@@ -38,16 +47,8 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
                     [100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=4, alpha=0.25, solid_capstyle="butt"
                 )
                 axis.plot([100 * row.mean], [place], color=colour, marker="|", ms=12, mew=2.2)
-            axis.plot(
-                100 * mine["accuracy"],
-                [place] * len(mine),
-                color=colour,
-                marker=marker,
-                ls="none",
-                ms=6,
-                alpha=0.75,
-                mec="white",
-            )
+            places = [place] * len(mine)
+            axis.plot(100 * mine["accuracy"], places, marker, color=colour, ms=6, alpha=0.75, mec="white")
             if row.model in source:
                 axis.plot([100 * source[row.model]], [place], color=INK, marker="x", ls="none", ms=8, mew=1.6)
             ticks.append(place)
@@ -61,6 +62,8 @@ def accuracy(runs: pd.DataFrame, summaries: pd.DataFrame, backends: Sequence[str
         # An interval over two seeds can be wider than the scale; the dots decide what is shown.
         pad = max(0.02, 0.35 * (max(shown) - min(shown)))
         axis.set_xlim(100 * max(0, min(shown) - pad), 100 * min(1, max(shown) + pad))
+        positive = splits.set_index("split")["positive"].get("test", float("nan"))
+        axis.axvline(100 * max(positive, 1 - positive), color=INK, lw=0.8, ls="--")
         axis.set_xlabel("accuracy on the test examples, %")
         axis.grid(axis="x", color=PALE, lw=0.5)
         axis.set_axisbelow(True)

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPARES := $(VENV)/.compares
 
 .PHONY: help benchmark test test-long conformance lint format wheel-check release-check clean
 
@@ -16,17 +17,23 @@ help:
 	@echo "make format      format the code"
 	@echo "make release-check  build the wheel and run it in fresh environments (PYTHONS='python3.11 ...')"
 
-# The environment is made when it is missing and brought up to date when pyproject.toml has changed.
-$(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+# The environment is made when it is missing and brought up to date when pyproject.toml has changed: for a comparison
+# with what it compares, for tests with everything.
+INSTALL = test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e
+$(COMPARES): pyproject.toml
+	$(INSTALL) '.[keras,pytorch]'
 	@touch $@
 
-benchmark: $(READY)
+$(READY): pyproject.toml
+	$(INSTALL) '.[dev]'
+	@touch $@ $(COMPARES)
+
+benchmark: $(COMPARES)
 	$(BIN)/python -m pytest --benchmark $(ARGS)
 
 # A file stays on one process, since its tests share what a fixture has trained.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --timeout 600 -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY)
 	$(PYTEST) -m 'not long' $(ARGS)
 

@@ -40,7 +40,7 @@ def main() -> None:
         began = time.monotonic()
         with TemporaryDirectory() as logs:
             asked = Asked(protocol, backends, (options.model,), (), dataset.fingerprint)
-            stopwatch = Stopwatch(asked, options.model, dataset=dataset.path, logs=Path(logs))
+            stopwatch = Stopwatch(asked, dataset=dataset.path, logs=Path(logs))
             records = stopwatch.measure([point])[point]
         again = a_against_a(records, records[0])
         assert again is not None, stopwatch.failures

@@ -32,7 +32,7 @@ def main() -> None:
     with TemporaryDirectory() as logs:
         backends = look_up([f"tests.fakes:{name}" for name in ("Steady", "Stuck", "Stopped", "Jumping", "Backwards")])
         asked = Asked(protocol, backends, ("rnn",), (), dataset.fingerprint)
-        stopwatch = Stopwatch(asked, "rnn", dataset=dataset.path, logs=Path(logs))
+        stopwatch = Stopwatch(asked, dataset=dataset.path, logs=Path(logs))
         records = stopwatch.measure([point])[point]
     for record in records:
         print(f"{record.backend}: {len(record.rounds_ns)} rounds")

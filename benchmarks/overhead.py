@@ -63,9 +63,9 @@ def one_start(
                 stderr=log,
                 text=True,
             )
-        request = {"mode": "time", "backend": address(info), "dataset": str(dataset.path), "threads": 1}
         worker = WorkerProcess(
-            {**request, "setting": "default", "cores": [core]},
+            {"backend": address(info), "dataset": str(dataset.path)},
+            {"mode": "time", "threads": 1, "setting": "default", "cores": [core]},
             environment=worker_environment(info, 1, "cpu"),
             log=folder / "worker.log",
         )

@@ -49,7 +49,7 @@ def interleaved(protocol: Protocol, dataset: Dataset, model: str) -> tuple[float
     point = Point(model, "train_step")
     with TemporaryDirectory() as logs:
         asked = Asked(protocol, look_up(["pytorch", "keras-tensorflow"]), (model,), (), dataset.fingerprint)
-        stopwatch = Stopwatch(asked, model, dataset=dataset.path, logs=Path(logs))
+        stopwatch = Stopwatch(asked, dataset=dataset.path, logs=Path(logs))
         # All operations, as a comparison does: the starts lie as far apart as they do there.
         records = stopwatch.measure(points(protocol, [model]))[point]
     found = against_baseline(records, records[1])

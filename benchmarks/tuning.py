@@ -107,7 +107,7 @@ def main() -> None:
                     for place in orders[turn % len(orders)]:
                         taken[place].append(loops[place].steps(number))
                 for name, rounds in zip(candidates, taken, strict=True):
-                    value, low, high = ratio(rounds, taken[0])
+                    value, low, high, _ = ratio(rounds, taken[0])
                     print(
                         f"{framework:8} {model:5} {name:34} {median(rounds) / 1e6:7.2f} ms, times plain's "
                         f"{value:.3f} [{low:.3f}, {high:.3f}]",

@@ -222,6 +222,9 @@ class TimingSpec(_Frozen):
     settings: Annotated[
         tuple[Setting, ...], BeforeValidator(_listed), Field(description="of each backend that has them")
     ] = SETTINGS
+    tuned_operations: Annotated[
+        tuple[Operation, ...], BeforeValidator(_listed), Field(description="measured in tuned settings too")
+    ] = OPERATIONS
     sweep_batches: Annotated[_Sizes, Field(description="batch sizes of a sweep")] = (1, 8, 32, 128, 512)
     sweep_lengths: Annotated[_Sizes, Field(description="lengths of a sweep")] = (100, 250, 500)
 
@@ -244,6 +247,11 @@ class ParitySpec(_Frozen):
     continuing_twins: Annotated[
         int, Field(ge=0, description="every update disturbed by noise of the size of the backend's own rounding")
     ] = 0
+    twins_in: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed),
+        Field(description="backends that have twins; none named, or none of these compared: all"),
+    ] = ()
     probes: Annotated[int, Field(ge=1, description="test examples predicted along the way")] = 256
 
 

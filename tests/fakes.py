@@ -9,13 +9,14 @@ import itertools
 import os
 import signal
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.backend import Backend, Capability, EpochStats, Layer, Model
 from rnn_crosscheck.harness.batches import Batches
+from rnn_crosscheck.harness.parity.reference import Reference
 from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
 from rnn_crosscheck.harness.weights import Weights, initial_weights
 
@@ -350,3 +351,22 @@ class Backwards(Stopped):
 
     def read(self, now: int, readings: int) -> int:
         return now - _HOUR_NS * ((readings + 1) // 2)
+
+
+class Picky(Reference):
+    """Computes the right thing, but is killed by a SimpleRNN."""
+
+    name = "picky"
+
+    def create(
+        self,
+        model: ModelSpec,
+        training: TrainingSpec,
+        *,
+        weights: Weights | None,
+        seed: int,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> Model:
+        if model.cell == "rnn":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().create(model, training, weights=weights, seed=seed, device=device)

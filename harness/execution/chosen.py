@@ -142,7 +142,8 @@ def devices_of(info: BackendInfo) -> tuple[str, ...]:
     """Ask a backend's framework, in a process of its own, for its devices; raises `WorkerFailure`."""
     with tempfile.TemporaryDirectory() as logs:
         worker = WorkerProcess(
-            {"mode": "probe", "backend": address(info), "threads": 1},
+            {"backend": address(info)},
+            {"mode": "probe", "threads": 1},
             environment=worker_environment(info, 1, "cuda"),
             log=Path(logs) / "probe.log",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,11 @@ class Executor(Interface):
     def submit(self, run: PlannedRun) -> Future[RunResult]:
         """Promise the result of a run; one that is on disk under the same key is read, not run again."""
 
-    def submit_check(self, check: PlannedCheck) -> Future[Path]:
-        """Promise the file of a check; one that is on disk under the same key is taken.
+    def submit_checks(self, checks: Sequence[PlannedCheck]) -> dict[str, Future[Path]]:
+        """Promise the files of checks by name; one that is on disk under the same key is taken.
 
-        The future raises `WorkerFailure` for a check that can't be made.
+        One worker carries them out in turn, so that they start a framework once; they belong together as `together`
+        says. A future raises `WorkerFailure` for a check that can't be made, and the others are made all the same.
         """
 
     def shutdown(self) -> None:

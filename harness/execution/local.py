@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,9 +40,11 @@ class LocalExecutor(Executor):
         """See `Executor.submit`."""
         return self._pool.submit(self._run, run)
 
-    def submit_check(self, check: PlannedCheck) -> Future[Path]:
-        """See `Executor.submit_check`."""
-        return self._pool.submit(self._check, check)
+    def submit_checks(self, checks: Sequence[PlannedCheck]) -> dict[str, Future[Path]]:
+        """See `Executor.submit_checks`."""
+        promised: dict[str, Future[Path]] = {check.name: Future() for check in checks}
+        self._pool.submit(self._check_all, checks, promised)
+        return promised
 
     def shutdown(self) -> None:
         """See `Executor.shutdown`; what has begun is killed."""
@@ -70,7 +72,8 @@ class LocalExecutor(Executor):
         folder = self._folder / run.path
         self._tell(run.run_id, "start")
         try:
-            self._work(run.run_id, run, {"mode": "train", "result": str(folder), "jobs": self._jobs})
+            for _ in self._work(run.run_id, [run], [{"mode": "train", "result": str(folder), "jobs": self._jobs}]):
+                pass
             return read_record(folder / "result.json", RunResult)
         except WorkerFailure as error:
             # A run that we stopped ourselves has not failed.
@@ -78,30 +81,53 @@ class LocalExecutor(Executor):
         except CrosscheckError as error:
             return self._without(run, "failed", Failure(reason=str(error)))
 
-    def _check(self, check: PlannedCheck) -> Path:
-        path = self._folder / check.path
-        if stored_check(self._folder, check):
-            self._tell(check.name, "end", status="ok", stored=True)
-            return path
-        self._tell(check.name, "start")
-        try:
-            self._work(check.name, check, {"mode": check.mode, "result": str(path), **check.extra})
-        except WorkerFailure as error:
-            path.unlink(missing_ok=True)
-            self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
-            raise
-        self._tell(check.name, "end", status="ok", stored=False)
-        return path
+    def _check_all(self, checks: Sequence[PlannedCheck], promised: Mapping[str, Future[Path]]) -> None:
+        """Carry out what isn't stored; a worker that fails costs the check that it was at, and the next has another."""
+        left = []
+        for check in checks:
+            if stored_check(self._folder, check):
+                self._tell(check.name, "end", status="ok", stored=True)
+                promised[check.name].set_result(self._folder / check.path)
+            else:
+                left.append(check)
+        while left:
+            self._tell(left[0].name, "start")
+            tasks = [{"mode": check.mode, "result": str(self._folder / check.path), **check.extra} for check in left]
+            try:
+                for _ in self._work(left[0].name, list(left), tasks):
+                    check = left.pop(0)
+                    self._tell(check.name, "end", status="ok", stored=False)
+                    promised[check.name].set_result(self._folder / check.path)
+                    if left:
+                        self._tell(left[0].name, "start")
+            except WorkerFailure as error:
+                if not left:  # it fell after its last task
+                    return
+                check = left.pop(0)
+                (self._folder / check.path).unlink(missing_ok=True)
+                self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
+                promised[check.name].set_exception(error)
+            except BaseException as error:
+                for check in left:
+                    promised[check.name].set_exception(error)
+                raise
 
-    def _work(self, name: str, planned: PlannedRun | PlannedCheck, request: Mapping[str, Any]) -> None:
-        """Have one worker carry out one request, and pass on what it tells."""
-        info, spec = planned.info, planned.spec
-        plain = {"spec": spec.model_dump(mode="json"), "key": planned.key, "backend": address(info)}
+    def _work(
+        self, name: str, planned: Sequence[PlannedRun | PlannedCheck], tasks: Sequence[Mapping[str, Any]]
+    ) -> Iterator[None]:
+        """Have one worker carry out what is planned, pass on what it tells, and yield after each that is finished."""
+        info, spec = planned[0].info, planned[0].spec
+        keyed = [
+            {"spec": one.spec.model_dump(mode="json"), "key": one.key, **task}
+            for one, task in zip(planned, tasks, strict=True)
+        ]
+        names = [one.name for one in planned]
         with self._lock:
             if self._closed:
                 raise WorkerFailure(Failure(reason="The comparison was stopped before this run began."))
             worker = WorkerProcess(
-                {**plain, **request, "dataset": str(self._dataset)},
+                {"backend": address(info), "dataset": str(self._dataset)},
+                *keyed,
                 environment=worker_environment(info, spec.threads, spec.device, keep_memory=True),
                 log=self._folder / "logs" / f"{name}.log",
             )
@@ -109,7 +135,11 @@ class LocalExecutor(Executor):
         try:
             self._tell(name, "pid", pid=worker.pid)
             for event in worker.events(self._stall_seconds):
-                self._tell(name, event["event"], **{k: v for k, v in event.items() if k != "event"})
+                if event["event"] == "finished":
+                    names.pop(0)
+                    yield
+                elif names:
+                    self._tell(names[0], event["event"], **{k: v for k, v in event.items() if k != "event"})
         finally:
             worker.stop()
             with self._lock:

@@ -76,6 +76,16 @@ class PlannedRun:
         return self.spec.run_id
 
     @property
+    def name(self) -> str:
+        """As it is shown."""
+        return self.run_id
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """What it is one seed of: division, model, backend."""
+        return self.spec.division, self.spec.model.name, self.spec.backend
+
+    @property
     def path(self) -> str:
         """Place of its folder in the folder of the comparison."""
         return f"runs/{self.run_id}"
@@ -171,12 +181,13 @@ def refuse_unknown_factors(protocol: Protocol, backends: Iterable[BackendInfo], 
 
 
 def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
-    """List the twins of the traced runs among `runs`."""
+    """List the twins of the traced runs among `runs`: of all backends, or of those that the protocol names."""
+    runs = [run for run in runs if run.spec.probes]
+    named = [run for run in runs if run.spec.backend in protocol.parity.twins_in]
     kinds = {"initial": protocol.parity.initial_twins, "continuing": protocol.parity.continuing_twins}
     return tuple(
         _planned(run.spec, run.info, twin=kind, twin_number=number)
-        for run in runs
-        if run.spec.probes
+        for run in named or runs
         for kind, count in kinds.items()
         for number in range(1, count + 1)
     )
@@ -215,6 +226,19 @@ def largest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
         return sum(math.prod(shapes[name]) for name in ("kernel", "recurrent_kernel"))
 
     return [run for _, group in groupby(runs, part) for run in sorted(group, key=size, reverse=True)]
+
+
+def together(checks: Iterable[PlannedCheck]) -> list[list[PlannedCheck]]:
+    """Group checks that one worker can carry out in turn: of one backend that is set up in one way.
+
+    Effects need no framework, so that they go side by side.
+    """
+    groups: dict[tuple[object, ...], list[PlannedCheck]] = defaultdict(list)
+    for check in checks:
+        spec = check.spec
+        alone = check.name if check.mode == "effects" else ""
+        groups[check.info.name, spec.setting, spec.threads, spec.device, spec.seed, alone].append(check)
+    return list(groups.values())
 
 
 def plan_checks(asked: Asked) -> tuple[PlannedCheck, ...]:
@@ -329,7 +353,8 @@ def _plan_trained(
     return PlannedCheck(
         name=f"{_TRAINED[mode]}-{info.name.replace(':', '.')}",
         mode=mode,
-        spec=(*taken, *without)[0].spec.model_copy(update={"backend": info.name}),
+        # What predicts has no seed; one for all, so that one worker can be set up for both kinds.
+        spec=(*taken, *without)[0].spec.model_copy(update={"backend": info.name, "seed": 0}),
         info=info,
         key=_digest(json.dumps(content, sort_keys=True)),
         extra={**extra, "folder": str(folder)},

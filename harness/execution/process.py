@@ -35,11 +35,14 @@ class WorkerFailure(Exception):
 class WorkerProcess:
     """One fresh interpreter that runs ``harness.worker``.
 
-    It reads `request` first, plain values. `environment` has variables that must stand before anything is imported, on
-    top of the parent's; the file `log` takes whatever the worker and its framework print.
+    It carries out `tasks`, all of one kind, each what `common` has and its own values besides; they are plain values.
+    `environment` has variables that must stand before anything is imported, on top of the parent's; the file `log`
+    takes whatever the worker and its framework print.
     """
 
-    def __init__(self, request: Mapping[str, Any], *, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, common: Mapping[str, Any], *tasks: Mapping[str, Any], environment: Mapping[str, str], log: Path
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with log.open("wb") as output:
@@ -57,7 +60,7 @@ class WorkerProcess:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         # Local backends (module:Class) are importable here, so they must be there too.
-        self.send({**request, "sys_path": [os.path.abspath(entry or ".") for entry in sys.path]})
+        self.send({**common, "tasks": tasks, "sys_path": [os.path.abspath(entry or ".") for entry in sys.path]})
 
     @property
     def pid(self) -> int:

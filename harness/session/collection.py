@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.execution.chosen import settings_of
 from rnn_crosscheck.harness.execution.plan import Plan, PlannedRun
 from rnn_crosscheck.harness.results import STAGES
 from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.timed import Timed
-from rnn_crosscheck.harness.timing.stopwatch import Point, can_be_timed, points, sweep_points
+from rnn_crosscheck.harness.timing.stopwatch import points, sweep_points, timed_settings
 
 SUITE = Path(__file__).parent / "suite" / "test_comparison.py"
 
@@ -97,7 +96,7 @@ def _timings(choices: Choices, plan: Plan) -> Iterable[Param]:
     for model in choices.models:  # model by model, since workers live as long as their model is measured
         swept = sweep_points(protocol, [model]) if choices.sweep else ()
         for point, info in product((*points(protocol, [model]), *swept), choices.backends):
-            for setting in settings_of(protocol, info) if can_be_timed(info, point.operation) else ():
+            for setting in timed_settings(protocol, info, point.operation):
                 cell = Timed(info.name, setting, point)
                 benchmark = pytest.mark.benchmark(group=point.name.replace("-", " "), timer=RecordedClock())
                 yield (cell,), cell.name, (pytest.mark.native, pytest.mark.timing, benchmark)
@@ -138,27 +137,36 @@ def asks_nothing(item: pytest.Item) -> bool:
 
 @dataclass(frozen=True)
 class Selected:
-    """What is to be computed for the tests that were selected: run ids, names of checks, timed points."""
+    """What is to be computed for the tests that were selected.
+
+    Run ids, names of checks, what is asked of trained weights (``transplant`` or ``occlude``, and the backend), timed
+    cells.
+    """
 
     runs: tuple[str, ...]
     checks: tuple[str, ...]
-    points: tuple[Point, ...]
+    trained: tuple[tuple[str, str], ...]
+    timed: tuple[Timed, ...]
 
 
 def selected(items: Iterable[pytest.Item]) -> Selected:
     """Find what the tests of the suite need."""
     # What pytest-benchmark skips (--benchmark-only) isn't to be computed either.
-    params = [
-        item.callspec.params
+    asked = [
+        item
         for item in items
         if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("skip")
     ]
 
-    def values(name: str) -> list[Any]:
-        return list(dict.fromkeys(given[name] for given in params if name in given))
+    def values(name: str) -> tuple[Any, ...]:
+        params = [item.callspec.params for item in asked]
+        return tuple(dict.fromkeys(given[name] for given in params if name in given))
 
-    timed = dict.fromkeys(cell.point for cell in values("timed"))
-    return Selected(tuple(values("run_id")), tuple(values("check")), tuple(timed))
+    modes = {"test_transplant": "transplant", "test_words": "occlude"}
+    trained = [
+        (modes[item.originalname], str(item.callspec.params["target"])) for item in asked if item.originalname in modes
+    ]
+    return Selected(values("run_id"), values("check"), tuple(trained), values("timed"))
 
 
 def arguments(config: pytest.Config) -> list[str]:

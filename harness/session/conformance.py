@@ -125,7 +125,8 @@ class ConformanceSession:
 
     def _start(self) -> WorkerProcess:
         worker = WorkerProcess(
-            {"mode": "conform", "backend": address(self.info)},
+            {"backend": address(self.info)},
+            {"mode": "conform"},
             environment=worker_environment(self.info, 1, "cpu"),
             log=self._logs / "worker.log",
         )

@@ -201,11 +201,15 @@ class Screen:
         """Count these in."""
         self._names |= planned
 
-    def watch(self, happening: queue.Queue[Progress], futures: Sequence[Future[Any]]) -> None:
-        """Show what happens until all of `futures` are done."""
+    def watch(
+        self, happening: queue.Queue[Progress], futures: Sequence[Future[Any]], *, meanwhile: Callable[[], str]
+    ) -> None:
+        """Show what happens until all of `futures` are done, and now and then what is done `meanwhile`."""
         with self.shown() as display:
             while True:
                 done = not wait(futures, timeout=0).not_done
+                if said := meanwhile():
+                    display.message(said)
                 try:
                     while True:
                         display.show(happening.get(timeout=0 if done else 0.2))

@@ -129,6 +129,7 @@ class ComparisonSession:
             opened,
             selected(items),
             choose=self._choose,
+            report=self._report,
             apart=self._apart,
             screen=Screen(self._config),
         )
@@ -159,14 +160,14 @@ class ComparisonSession:
         folder = self._choices.folder
         if exitstatus == pytest.ExitCode.INTERRUPTED:
             self._note = f"Interrupted: finished runs are kept in {folder}; the same command goes on from there."
-            return
         try:
             self._summary = self._apart.call(self._report, folder, self._choices.gates)
         except CrosscheckError as error:
-            self._note = f"No report: {error}"
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._note = f"{self._note}\nNo report: {error}".strip()
+            if exitstatus != pytest.ExitCode.INTERRUPTED:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
-        if self._summary.breaches:
+        if self._summary.breaches and exitstatus != pytest.ExitCode.INTERRUPTED:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""The timed cells of a comparison: measured a model at a time, kept on disk, looked up by the tests."""
+"""The timed cells of a comparison: measured all at once, kept on disk, looked up by the tests."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class Timings:
     ----------
     asked
         What is compared.
-    points
-        What is to be measured; all of a model at once, in all backends and settings.
+    cells
+        What is to be measured: each operation in all backends and settings, whichever were selected.
     dataset
         Folder of the encoded dataset.
     folder
         Of the comparison.
     """
 
-    def __init__(self, asked: Asked, points: Sequence[Point], dataset: Path, folder: Path) -> None:
+    def __init__(self, asked: Asked, cells: Sequence[Timed], dataset: Path, folder: Path) -> None:
         self._asked = asked
-        self._points = points
+        self._points = tuple(dict.fromkeys(cell.point for cell in cells))
         self._dataset = dataset
         self._folder = folder
         self._found: dict[Point, tuple[TimingRecord, ...]] = {}
@@ -91,11 +91,11 @@ class Timings:
                 return record, against_baseline(records, record)
         return why_not(self._failures, cell.backend, cell.setting, cell.point.model)
 
-    def measure(self, model: str, tell: Callable[[str], None]) -> None:
-        """Measure all points of a model, and write what was found into ``timings.json``."""
+    def measure(self, tell: Callable[[str], None]) -> None:
+        """Measure all points, and write what was found into ``timings.json``."""
         timed = replace(self._asked, backends=tuple(timed_backends(self._asked.backends)))
-        self._stopwatch = Stopwatch(timed, model, dataset=self._dataset, logs=self._folder / "logs")
-        found = self._stopwatch.measure([point for point in self._points if point.model == model], tell=tell)
+        self._stopwatch = Stopwatch(timed, dataset=self._dataset, logs=self._folder / "logs")
+        found = self._stopwatch.measure(self._points, tell=tell)
         self._failures |= self._stopwatch.failures
         self._found |= found
         path = self._folder / "timings.json"

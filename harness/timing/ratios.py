@@ -30,11 +30,12 @@ Floats = NDArray[np.float64]
 
 
 class Ratio(NamedTuple):
-    """A ratio with its 95 % interval; NaN stands for "there is none"."""
+    """A ratio with its 95 % interval, and the p value of no difference; NaN stands for "there is none"."""
 
     value: float
     low: float
     high: float
+    p: float
 
     @property
     def reach(self) -> float:
@@ -139,13 +140,14 @@ def _inflation(values: Floats) -> float:
 
 def _interval(centre: float, variance: float, freedom: float) -> Ratio:
     if np.isnan(variance):
-        return Ratio(float(np.exp(centre)), np.nan, np.nan)
+        return Ratio(float(np.exp(centre)), np.nan, np.nan, np.nan)
     # Imported here: SciPy takes longer than all else that a session needs to list its tests.
     from scipy import stats
 
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * variance**0.5
     low, value, high = np.exp([centre - half, centre, centre + half])
-    return Ratio(float(value), float(low), float(high))
+    p = 2 * stats.t.sf(abs(centre) / variance**0.5, freedom) if variance > 0 else centre == 0
+    return Ratio(float(value), float(low), float(high), float(p))
 
 
 def _base(records: Sequence[TimingRecord], record: TimingRecord) -> TimingRecord | None:

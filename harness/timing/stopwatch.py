@@ -75,6 +75,14 @@ def sweep_points(protocol: Protocol, models: Sequence[str]) -> tuple[Point, ...]
     return tuple(found)
 
 
+def timed_settings(protocol: Protocol, info: BackendInfo, operation: Operation) -> tuple[Setting, ...]:
+    """List the settings that an operation of a backend is timed in; none if it can't be timed."""
+    if not can_be_timed(info, operation):
+        return ()
+    tuned = operation in protocol.timing.tuned_operations
+    return tuple(setting for setting in settings_of(protocol, info) if setting == "default" or tuned)
+
+
 def can_be_timed(info: BackendInfo, operation: Operation) -> bool:
     """Whether an operation can be timed: in native models, and predictions of a backend that trains nothing."""
     return "native" in info.backend.capabilities or (not info.trains and operation != "train_step")
@@ -99,28 +107,29 @@ class _Lane:
 
 
 class Stopwatch:
-    """Workers of several backends, asked to measure operations of one `model`: tuned settings' threads depend on it.
+    """Workers of several backends, asked to measure operations.
 
-    Of the backends that are `asked` for, which all can be timed, the first is the baseline. `dataset` is the folder of
-    the encoded dataset, and `logs` that for what the workers print. `failures` says why a worker was left out, by its
-    name.
+    A worker serves all models, but where the threads of a tuned setting depend on the model. Of the backends that are
+    `asked` for, which all can be timed, the first is the baseline. `dataset` is the folder of the encoded dataset, and
+    `logs` that for what the workers print. `failures` says why a worker was left out, by its name.
     """
 
-    def __init__(self, asked: Asked, model: str, *, dataset: Path, logs: Path) -> None:
+    def __init__(self, asked: Asked, *, dataset: Path, logs: Path) -> None:
         self._asked = asked
         self._protocol = asked.protocol
-        self.model = model
         self._dataset = dataset
         self._logs = logs
+        #: those that are alive, and of them those that measure the model at hand
+        self._alive: dict[tuple[str, Setting, bool, int], _Lane] = {}
         self._lanes: list[_Lane] = []
         self._baseline = asked.backends[0].name if asked.backends else ""
         self.failures: dict[str, str] = {}
 
     def close(self) -> None:
         """End the workers."""
-        for lane in self._lanes:
+        for lane in self._alive.values():
             lane.worker.stop()
-        self._lanes = []
+        self._alive, self._lanes = {}, []
 
     def measure(
         self, wanted: Sequence[Point], tell: Callable[[str], None] = lambda text: None
@@ -133,9 +142,9 @@ class Stopwatch:
         found: dict[Point, list[list[TimingRecord]]] = {point: [] for point in wanted}
         try:
             for start in range(self._protocol.timing.starts):
-                tell(f"{self.model}: starting workers ({start + 1} of {self._protocol.timing.starts})")
-                self._begin(start)
+                tell(f"starting workers ({start + 1} of {self._protocol.timing.starts})")
                 for point in wanted:
+                    self._man(point.model, start)
                     began = time.monotonic()
                     records = self._measure_once(point)
                     found[point].append(records)
@@ -146,35 +155,35 @@ class Stopwatch:
             self.close()
         return {point: tuple(_joined(starts)) for point, starts in found.items()}
 
-    def _begin(self, start: int) -> None:
-        """Start a fresh worker of every backend and setting that hasn't failed, and a second one of the baseline."""
+    def _man(self, model: str, start: int) -> None:
+        """Have a worker of every backend and setting that hasn't failed in this model, and a second of the baseline."""
         cores = cores_in_turn(start)
         lanes = [
             (info, setting, False) for info in self._asked.backends for setting in settings_of(self._protocol, info)
         ]
         lanes += [(info, "default", True) for info in self._asked.backends[:1]]
+        self._lanes, fresh = [], []
         for info, setting, again in lanes:
-            threads = threads_of(self._protocol, info, self.model, setting)
-            if _failure(info.name, setting, again, self.model) not in self.failures:
-                self._lanes.append(self._lane(info, setting, threads, again, cores[:threads]))
-        for lane in list(self._lanes):
-            with self._surviving(lane):
+            threads = threads_of(self._protocol, info, model, setting)
+            place = (info.name, setting, again, threads)
+            if _failure(info.name, setting, again, model) in self.failures:
+                continue
+            if place not in self._alive:
+                self._alive[place] = self._lane(info, setting, threads, again, cores[:threads])
+                fresh.append(self._alive[place])
+            self._lanes.append(self._alive[place])
+        for lane in fresh:
+            with self._surviving(lane, model):
                 lane.worker.receive(self._protocol.workers.stall_seconds)
 
     def _lane(self, info: BackendInfo, setting: Setting, threads: int, again: bool, cores: Sequence[int]) -> _Lane:
-        request = {
-            "mode": "time",
-            "backend": address(info),
-            "dataset": str(self._dataset),
-            "threads": threads,
-            "setting": setting,
-            "cores": list(cores),
-        }
-        name = f"timing-{info.name.replace(':', '.')}-{self.model}"
-        name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
+        common = {"backend": address(info), "dataset": str(self._dataset)}
+        task = {"mode": "time", "threads": threads, "setting": setting, "cores": list(cores)}
+        name = f"timing-{info.name.replace(':', '.')}"
+        name += ("" if setting == "default" else f"-{setting}-{threads}") + ("-again" if again else "")
         # What a framework's users get by default hands freed memory back.
         environment = worker_environment(info, threads, self._asked.device, keep_memory=setting == "tuned")
-        worker = WorkerProcess(request, environment=environment, log=self._logs / f"{name}.log")
+        worker = WorkerProcess(common, task, environment=environment, log=self._logs / f"{name}.log")
         return _Lane(info, setting, threads, worker, again)
 
     def _measure_once(self, point: Point) -> list[TimingRecord]:
@@ -183,14 +192,14 @@ class Stopwatch:
         for lane in self._lanes:
             lane.rounds, lane.calls = [], []
         for lane in self._lanes_of(point):
-            with self._surviving(lane):
+            with self._surviving(lane, point.model):
                 self._prepare(lane, point)
         done, stopped, began = 0, "limit", time.monotonic()
         while done < timing.max_rounds and (lanes := self._lanes_of(point)):
             orders = balanced_orders(len(lanes))
             for place in orders[done % len(orders)]:
                 lane = lanes[place]
-                with self._surviving(lane):
+                with self._surviving(lane, point.model):
                     calls = self._round(lane, point, lane.loops, lane.lead_in)
                     lane.rounds.append(max(1, round(median(calls))))
                     lane.calls += calls if point.operation == "predict_one" else []
@@ -206,8 +215,10 @@ class Stopwatch:
         return list(self._records(point, stopped))
 
     def _lanes_of(self, point: Point) -> list[_Lane]:
-        """List the live workers that an operation can be timed in."""
-        return [lane for lane in self._lanes if can_be_timed(lane.info, point.operation)]
+        """List the live workers that an operation is timed in."""
+        return [
+            lane for lane in self._lanes if lane.setting in timed_settings(self._protocol, lane.info, point.operation)
+        ]
 
     def _prepare(self, lane: _Lane, point: Point) -> None:
         spec = self._spec(lane, point).model_dump(mode="json")
@@ -252,14 +263,15 @@ class Stopwatch:
         )
 
     @contextmanager
-    def _surviving(self, lane: _Lane) -> Iterator[None]:
-        """Let a worker's failure cost that worker only."""
+    def _surviving(self, lane: _Lane, model: str) -> Iterator[None]:
+        """Let a worker's failure cost that worker only, and the model that it was at."""
         try:
             yield
         except WorkerFailure as error:
             lane.worker.stop()
             self._lanes = [other for other in self._lanes if other is not lane]
-            self.failures[_failure(lane.info.name, lane.setting, lane.again, self.model)] = error.failure.reason
+            self._alive = {place: other for place, other in self._alive.items() if other is not lane}
+            self.failures[_failure(lane.info.name, lane.setting, lane.again, model)] = error.failure.reason
 
     def _known(self, target: float) -> bool:
         """Whether every ratio to the baseline has a 95 % interval within the target."""
@@ -279,13 +291,13 @@ class Stopwatch:
         base = self._base()
         for lane in [lane for lane in self._lanes if lane.rounds and not lane.again]:
             facts: Mapping[str, Any] = {}
-            with self._surviving(lane):
+            with self._surviving(lane, point.model):
                 facts = self._ask(lane, do="facts")
             if not facts:
                 continue
             yield TimingRecord(
                 # The protocol's sizes and the default setting, whatever was measured.
-                key=timing_key(timing_spec(self._asked, lane.info, self.model), lane.info, self._baseline),
+                key=timing_key(timing_spec(self._asked, lane.info, point.model), lane.info, self._baseline),
                 backend=lane.info.name,
                 model=point.model,
                 operation=point.operation,

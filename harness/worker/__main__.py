@@ -1,8 +1,8 @@
-"""One process that runs one request and answers on a pipe.
+"""One process that carries out the tasks of one request and answers on a pipe.
 
 ``python -m rnn_crosscheck.harness.worker`` reads one JSON line from standard input and writes JSON lines to standard
-output, one an event. Whatever a framework prints goes to standard error, which the parent keeps as the log. When the
-parent goes away, standard input ends and so does the worker.
+output, one an event; ``finished`` after each task. Whatever a framework prints goes to standard error, which the parent
+keeps as the log. When the parent goes away, standard input ends and so does the worker.
 """
 
 # ruff: noqa: E402 - the clock starts before everything else is imported
@@ -54,11 +54,13 @@ def main() -> int:
     sys.path.extend(entry for entry in request.get("sys_path", ()) if entry not in sys.path)
     try:
         backend = Registered(**request["backend"]).load()()
-        mode = request["mode"]
-        if mode not in _LISTENING:
+        tasks = request.pop("tasks")
+        if tasks[0]["mode"] not in _LISTENING:
             threading.Thread(target=_leave_with_parent, daemon=True).start()
-        module = import_module(f"rnn_crosscheck.harness.worker.{_MODES[mode]}")
-        getattr(module, mode)(Job(request, backend, emit, _STARTED))
+        for task in tasks:
+            module = import_module(f"rnn_crosscheck.harness.worker.{_MODES[task['mode']]}")
+            getattr(module, task["mode"])(Job({**request, **task}, backend, emit, _STARTED))
+            emit("finished")
     except CrosscheckError as error:
         emit("failed", reason=str(error))
         return 1

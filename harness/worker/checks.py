@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -11,13 +12,16 @@ from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.parity import stages
 from rnn_crosscheck.harness.results import EffectsRecord, ParityRecord
 from rnn_crosscheck.harness.worker.job import Job
-from rnn_crosscheck.harness.worker.measure import peak_memory
+from rnn_crosscheck.harness.worker.measure import forget_peak_memory, peak_memory
 
 
 def parity(job: Job) -> None:
     """Hold the backend's model against the reference, stage by stage."""
     spec, _, selection = job.open()
     job.setup(spec)
+    # What was checked before in this process is not this model's memory.
+    gc.collect()
+    forget_peak_memory()
     begun = perf_counter()
     found = stages.compare(job.backend, spec, selection, job.tell)
     record = ParityRecord(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import Block, Selection, apply
 from rnn_crosscheck.harness.errors import ContractError, DataError
 from rnn_crosscheck.harness.parity.trace import starting_weights
-from rnn_crosscheck.harness.protocol import DataSpec, RunSpec
+from rnn_crosscheck.harness.protocol import DataSpec, RunSpec, Setting
 from rnn_crosscheck.harness.weights import Weights, initial_weights
 
 #: examples that are padded and predicted at once
@@ -25,7 +26,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True)
 class Job:
-    """One request, and what it is answered with."""
+    """One task of a request, and what it is answered with."""
 
     request: Mapping[str, Any]  # what the parent asks for, as plain values
     backend: Backend
@@ -49,8 +50,7 @@ class Job:
 
     def setup(self, spec: RunSpec) -> None:
         """Prepare the backend for a run: deterministic, but for tuned settings, which have no other kernels."""
-        deterministic = spec.setting == "default"
-        self.backend.setup(threads=spec.threads, seed=spec.seed, setting=spec.setting, deterministic=deterministic)
+        _set_up(self.backend, spec.threads, spec.seed, spec.setting)
 
     def create(self, spec: RunSpec, weights: Weights | None = None) -> Model:
         """Create a run's model with given weights; without, with canonical ones if matched, its own if native."""
@@ -86,3 +86,9 @@ class Job:
             parts.append(values)
             self.tell("predict")
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+@cache
+def _set_up(backend: Backend, threads: int, seed: int, setting: Setting) -> None:
+    """Set a backend up once a process, however many tasks there are: a framework's threads can't be changed later."""
+    backend.setup(threads=threads, seed=seed, setting=setting, deterministic=setting == "default")

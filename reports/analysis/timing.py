@@ -36,7 +36,7 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
     noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
     for record in own_sizes(comparison):
-        value, low, high = against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)
+        value, low, high, _ = against_baseline(comparison.timings.records, record) or [np.nan] * 4
         band = noise.get((record.model, record.operation))
         edges = (1.0, 1.0) if band is None else (band["band_low"], band["band_high"])
         usual = typical(record.rounds_ns)
@@ -75,7 +75,7 @@ def again(comparison: Comparison) -> pd.DataFrame:
     for record in own_sizes(comparison):
         if (found := a_against_a(comparison.timings.records, record)) is None or np.isnan(found.low):
             continue
-        value, low, high = found
+        value, low, high, _ = found
         reach = max(high, 1 / low)
         cell = (getattr(record, column) for column in _CELL)
         rows.append((*cell, record.backend, value, low, high, 1 / reach, reach))
@@ -121,7 +121,7 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
             rows.append(
                 (
                     *(record.model, record.operation, axis, size, record.backend, record.setting, record.baseline),
-                    *(against_baseline(comparison.timings.records, record) or (np.nan, np.nan, np.nan)),
+                    *(against_baseline(comparison.timings.records, record) or [np.nan] * 4)[:3],
                     *(usual / 1e6, record.examples / usual * 1e9),
                     *(len(record.rounds_ns), max(len(record.starts), 1), record.stopped, record.threads),
                 )

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.harness.results import TimingRecord
-from rnn_crosscheck.harness.timing.ratios import TRIM, Ratio, against_baseline
+from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, values_needed
 from rnn_crosscheck.reports.read.comparison import Comparison
@@ -118,16 +117,14 @@ def of_speed(comparison: Comparison, timings: pd.DataFrame, again: pd.DataFrame,
         if len(names) < 2 or tuple(names[:2]) not in ratios:
             continue
         best, second = names[:2]
-        starts = int(mine["starts"].min())
-        # As the intervals have it: starts of all pairs of workers, or what is kept of the rounds of a single one.
-        freedom = (starts - 1) * (len(names) - 1) if starts > 1 else int(mine["rounds"].min() * (1 - 2 * TRIM)) - 1
-        corrected = dict(zip(ratios, holm([_p(ratio, freedom) for ratio in ratios.values()]), strict=True))
-        value, low, high = ratios[best, second]
+        corrected = dict(zip(ratios, holm([ratio.p for ratio in ratios.values()]), strict=True))
+        value, low, high, _ = ratios[best, second]
         band = again[(again["model"] == model) & (again["operation"] == TIMED)]
         said = word(low, high, corrected[best, second], edges, zero=1.0)
         if said == BETTER and len(band) and high >= band["band_low"].iloc[0]:
             said = UNDECIDED
         p = corrected[best, second]
+        starts = int(mine["starts"].min())
         rows.append(("speed", "", model, said, best, second, value, low, high, p, len(ratios), starts, np.nan))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -144,13 +141,6 @@ def _between(records: tuple[TimingRecord, ...], model: str, backend: str, base: 
         if (record.backend, record.operation, record.setting, record.batch_size, record.length) == wanted:
             return against_baseline(mine, record)
     return None
-
-
-def _p(ratio: Ratio, freedom: int) -> float:
-    """Give the p value of no difference that belongs to a ratio's interval, on the scale of logarithms."""
-    half = np.log(ratio.high / ratio.low) / 2
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
-    return float(2 * stats.t.sf(abs(np.log(ratio.value)) / half * reach, freedom)) if half > 0 else 0.0
 
 
 def missing_seeds(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +65,8 @@ def _head(shown: Shown) -> Blocks:
         f"Protocol {escape(manifest.protocol.name)}, {count(len(shown.comparison.test))} test examples, on "
         f"{manifest.device}, {escape(manifest.created[:10])}: {code(manifest.command)}"
     )
+    if missing := _missing(shown):
+        yield f"**Unfinished**, still without {listing(missing)}. This goes on from what is there: {shown.command()}"
     if lost := without_result(shown.findings.runs):
         yield f"{lost} See [runs]({shown.page('runs')})."
     for name, reason in shown.comparison.timings.failures.items():
@@ -75,10 +76,27 @@ def _head(shown: Shown) -> Blocks:
         yield f"{names} trains nothing: it predicts with the weights of the others, and its predictions are timed."
 
 
+def _missing(shown: Shown) -> list[str]:
+    """Name what was planned and isn't there: nobody has asked for it, or it was interrupted."""
+    comparison, runs = shown.comparison, shown.findings.runs
+    manifest = comparison.manifest
+    planned = {
+        "runs": (len(runs), int((runs["status"] != "not run").sum())),
+        "twins and variants": (
+            len(manifest.variants),
+            len(comparison.variants.results) + len(comparison.variants.lost),
+        ),
+        "checks of stages and causes": (len(manifest.parity_keys), len((*comparison.stages, *comparison.effects))),
+    }
+    missing = [f"{n - there} of {n} {what}" for what, (n, there) in planned.items() if there < n]
+    timed = comparison.timings.records or comparison.timings.failures
+    return missing if timed or not manifest.timing_keys else [*missing, "the times"]
+
+
 def without_result(runs: pd.DataFrame) -> str:
-    """Name the runs that were lost; nothing if all went well, or if nothing was asked to be trained."""
-    lost = runs[runs["status"] != "ok"]
-    if lost.empty or (runs["status"] == "not run").all():
+    """Name the runs that were lost; nothing if all that was tried went well."""
+    lost = runs[~runs["status"].isin(["ok", "not run"])]
+    if lost.empty:
         return ""
     kinds = listing([f"{len(group)} {status}" for status, group in grouped(lost, "status")])
     names = [escape(str(name)) for name in lost.index[:_NAMED]]
@@ -128,7 +146,7 @@ def _what_would_decide(shown: Shown) -> Blocks:
         option = f"seeds.{row['division']}={_seeds_in_all(there, row['seeds'])}"
         yield (
             f"{row['seeds']} {row['division']} seeds would probably decide {models}, about "
-            f"{_minutes(row['seconds'])} here: {code(with_set(shown.comparison.manifest.command, option))}"
+            f"{_minutes(row['seconds'])} here: {shown.command('--crosscheck-set', option)}"
         )
 
 
@@ -137,17 +155,6 @@ def _seeds_in_all(there: Sequence[int], wanted: int) -> str:
     more = [seed for seed in range(wanted + len(there)) if seed not in there]
     seeds = [*there, *more][:wanted]
     return str(wanted) if seeds == list(range(wanted)) else str(seeds).replace(" ", "")
-
-
-def with_set(command: str, override: str) -> str:
-    """Give the command that makes a comparison whole, with one more value of the protocol overridden."""
-    try:
-        words = iter(shlex.split(command))
-    except ValueError:  # a quotation without its end
-        words = iter(command.split())
-    # What selected tests of the session would leave out what is to be added.
-    kept = [word for word in words if not (word in ("-k", "-m") and next(words, ""))]
-    return shlex.join([*(word for word in kept if word not in ("--lf", "--ff")), "--crosscheck-set", override])
 
 
 def _minutes(seconds: float) -> str:
@@ -226,19 +233,12 @@ def _noise(findings: Findings) -> Blocks:
 
 
 def _not_recorded(shown: Shown) -> Blocks:
-    """Name what wasn't recorded, and the command that adds it."""
-    why, manifest = shown.findings.why, shown.comparison.manifest
-    missing = []
-    if why.stages.empty:
-        missing.append("stages against the reference (`-k parity`)")
-    if shown.findings.timings.empty and not shown.comparison.timings.failures:
-        missing.append("times (`-k timing`)")
-    if missing and len(shown.findings.runs):
-        yield f"Not recorded: {listing(missing)}."
-    twins = (why.ends["kind"] != "matched").any()
+    """Say what rounding does is not known, and the command that tells."""
+    manifest = shown.comparison.manifest
+    twins = (shown.findings.why.ends["kind"] != "matched").any()
     if "matched" in shown.findings.accuracy["division"].to_numpy() and not twins:
         planned = manifest.protocol.parity.continuing_twins > 0
-        added = code(with_set(manifest.command, "parity.continuing_twins=3"))
+        added = shown.command("--crosscheck-set", "parity.continuing_twins=3")
         how = "They were left out." if planned else f"This adds them: {added}"
         yield f"There are no twins, so what rounding alone does is not known. {how}"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings
-from rnn_crosscheck.reports.pages.markdown import Column, document, folded, image, table
+from rnn_crosscheck.reports.pages.markdown import Column, code, document, folded, image, table
 from rnn_crosscheck.reports.read.comparison import Comparison
 
 #: the page that explains every word once; lies beside the others
@@ -38,6 +39,21 @@ class Shown:
         page, _, part = name.partition("#")
         folder = "" if self.root else "details/"
         return f"{folder}{page}.md{'#' if part else ''}{part}"
+
+    def command(self, *more: str) -> str:
+        """Give the command that makes the comparison whole, with more words added to it."""
+        return code(whole(self.comparison.manifest.command, *more))
+
+
+def whole(command: str, *more: str) -> str:
+    """Give the command that makes a comparison whole, with more words added to it."""
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:  # a quotation without its end
+        words = iter(command.split())
+    # What selected tests of the session would leave out what is to be added.
+    kept = [word for word in words if not (word in ("-k", "-m") and next(words, ""))]
+    return shlex.join([*(word for word in kept if word not in ("--lf", "--ff")), *more])
 
 
 @dataclass(frozen=True)

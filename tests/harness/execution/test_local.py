@@ -1,13 +1,18 @@
-"""What the executor of this machine says of runs that no worker is started for."""
+"""What the executor of this machine does where things go wrong, and what its workers share."""
 
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.local import LocalExecutor
-from rnn_crosscheck.harness.execution.plan import Asked, plan
+from rnn_crosscheck.harness.execution.plan import Asked, PlannedCheck, plan, plan_checks, together
+from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.protocol import load_protocol
-from rnn_crosscheck.harness.results import RunResult, read_record
+from rnn_crosscheck.harness.results import ParityRecord, RunResult, read_record
 
 
 def test_a_backend_that_is_not_installed_has_a_result_that_says_so(tmp_path: Path) -> None:
@@ -23,3 +28,46 @@ def test_a_backend_that_is_not_installed_has_a_result_that_says_so(tmp_path: Pat
     assert result.failure.reason.startswith("tests.fakes:Steady needs steady, which is not installed")
     assert read_record(tmp_path / run.path / "result.json", RunResult) == result
     assert [progress.event for progress in executor.progress.queue] == ["end"]
+
+
+TINY = ("data.train_examples=64", "data.valid_examples=20", "data.test_examples=20", "data.length=8")
+
+
+def checked(folder: Path, backend: str) -> tuple[list[PlannedCheck], dict[str, Future[Path]], list[tuple[str, str]]]:
+    """Carry out the stages of one backend: the checks, what became of them, and what was told."""
+    protocol, dataset = load_protocol("quick", TINY), datasets.load("reviews")
+    asked = Asked(protocol, look_up([backend]), ("rnn", "lstm"), ("matched",), dataset.fingerprint)
+    (checks,) = together(check for check in plan_checks(asked) if check.mode == "parity")
+    executor = LocalExecutor(folder, dataset.path, jobs=1, stall_seconds=60)
+    promised = executor.submit_checks(checks)
+    for future in promised.values():
+        future.exception()
+    executor.shutdown()
+    return checks, promised, [(one.run_id, one.event) for one in executor.progress.queue if one.event != "progress"]
+
+
+@pytest.mark.slow
+def test_one_worker_carries_out_the_stages_of_all_models_of_a_backend_and_what_is_on_disk_is_taken(
+    tmp_path: Path,
+) -> None:
+    checks, promised, told = checked(tmp_path, "reference")
+    names = [check.name for check in checks]
+    assert names == ["matched-reference-rnn", "matched-reference-lstm"]
+    for check in checks:
+        record = read_record(promised[check.name].result(), ParityRecord)
+        assert (record.model, record.key, record.first_failed) == (check.spec.model.name, check.key, None)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["matched-reference-rnn.log"]
+    rnn, lstm = names
+    assert told == [(rnn, "start"), (rnn, "pid"), (rnn, "end"), (lstm, "start"), (lstm, "end")]
+
+    again = checked(tmp_path, "reference")[2]
+    assert again == [(rnn, "end"), (lstm, "end")]
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_the_check_that_it_was_at(tmp_path: Path) -> None:
+    checks, promised, _ = checked(tmp_path, "tests.fakes:Picky")
+    rnn, lstm = (promised[check.name] for check in checks)
+    with pytest.raises(WorkerFailure, match="killed by SIGKILL"):
+        rnn.result()
+    assert read_record(lstm.result(), ParityRecord).first_failed is None

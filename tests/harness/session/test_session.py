@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ SMALL = (
     "data.valid_examples=100",
     "data.test_examples=200",
     "data.length=30",
+    "seeds.native=2",
     "training.epochs=2",
     "timing.starts=1",
     "timing.max_rounds=5",
@@ -303,6 +305,10 @@ def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_proce
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2, output
     assert "finished runs are kept" in output
+    report = (pytester.path / "comparison/report.md").read_text()
+    head = report.partition("\n- ")[0]
+    assert re.search(r"\*\*Unfinished\*\*, still without \d+ of 6 runs.* and the times\.", head), head
+    assert f"`pytest {shlex.join(command[3:])}`" in head
     kept = results(pytester.path)
     assert kept
     assert {run.status for run in kept.values()} == {"ok"}
@@ -310,6 +316,28 @@ def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_proce
     assert sorted(path.name for path in runs.iterdir()) == sorted(kept)
     workers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_worker_in(path, pytester.path)]
     assert workers == []
+
+
+@pytest.mark.slow
+def test_a_report_is_there_before_the_end_and_survives_a_crash(pytester: pytest.Pytester) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "tests.soon", *arguments("tests.fakes:Steady,tests.fakes:Slow")]
+    process = subprocess.Popen(
+        command, cwd=pytester.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    shown = []
+    for line in process.stdout:
+        shown.append(line)
+        if "A report of what there is" in line:
+            break
+    process.kill()
+    process.wait()
+    found = results(pytester.path)
+    cells = {(run.spec.division, run.spec.model.name, run.spec.backend) for run in found.values()}
+    assert len(cells) == 8, "".join(shown)
+    report = (pytester.path / "comparison/report.md").read_text()
+    assert "**Unfinished**, still without" in report
+    assert "## Accuracy, %" in report
 
 
 def _is_worker_in(cmdline: Path, folder: Path) -> bool:

@@ -61,6 +61,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(noise: str, least: fl
                 drawn[place] = 0.5 * drawn[place - 1] + 0.87 * drawn[place]
         found = ratio(1.3 * np.exp(drawn), np.ones(40))
         covered.append(found.low <= 1.3 <= found.high)
+        assert (found.p < 0.05) == (not found.low <= 1 <= found.high)
     assert least <= np.mean(covered) <= 0.98
 
 

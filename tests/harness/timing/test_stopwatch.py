@@ -41,7 +41,7 @@ def protocol(*more: str) -> Protocol:
 def stopwatch(folder: Path, of: Protocol, *fakes: str) -> Stopwatch:
     dataset = datasets.load("reviews")
     asked = Asked(of, look_up([f"tests.fakes:{fake}" for fake in fakes]), ("rnn",), (), dataset.fingerprint)
-    return Stopwatch(asked, "rnn", dataset=dataset.path, logs=folder)
+    return Stopwatch(asked, dataset=dataset.path, logs=folder)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,20 @@ def test_without_the_baseline_nothing_is_called_one(tmp_path: Path) -> None:
     records = watch.measure([STEP])[STEP]
     assert [(record.backend, record.baseline) for record in records] == [("tests.fakes:Steady", False)]
     assert set(watch.failures) == {"tests.fakes:Stopped, rnn", "tests.fakes:Stopped (second worker), rnn"}
+
+
+@pytest.mark.slow
+def test_a_worker_measures_all_models_unless_they_want_other_threads(tmp_path: Path) -> None:
+    of = protocol("timing.starts=1", 'timing.tuned_operations=["train_step"]')
+    watch = stopwatch(tmp_path, of, "Steady", "Tuned")
+    cells = [Point("rnn", "train_step"), Point("lstm", "train_step"), Point("lstm", "predict_batch")]
+    found = watch.measure(cells)
+    assert watch.failures == {}
+    assert sorted(path.stem.partition("fakes.")[2] for path in tmp_path.iterdir()) == [
+        "Steady", "Steady-again", "Tuned", "Tuned-tuned-2"
+    ]  # fmt: skip
+    settings = [[record.setting for record in found[cell] if record.backend.endswith("Tuned")] for cell in cells]
+    assert settings == [["default", "tuned"], ["default", "tuned"], ["default"]]
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ import pytest
 from rnn_crosscheck.harness.protocol import Architecture
 from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.build import build, pages
-from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal, with_set
+from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal
+from rnn_crosscheck.reports.pages.page import whole
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
     protocol,
@@ -176,7 +177,7 @@ def test_seeds_that_are_there_stay_among_those_that_are_advised(there: list[int]
 
 def test_a_command_that_adds_something_selects_no_tests() -> None:
     command = "pytest --benchmark -k 'not timing' --crosscheck-data='my reviews.csv' --lf"
-    assert with_set(command, "seeds.native=5") == (
+    assert whole(command, "--crosscheck-set", "seeds.native=5") == (
         "pytest --benchmark '--crosscheck-data=my reviews.csv' --crosscheck-set seeds.native=5"
     )
 

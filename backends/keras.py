@@ -49,8 +49,9 @@ class KerasBackend(Backend):
 
     def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         # Keras imports other frameworks where it finds them (its data adapters do), and TensorFlow imports JAX
-        # (tensorflow/lite/python/util.py); two frameworks never share a process.
-        keep_out({"tensorflow", "jax", "torch"} - {self.below})
+        # (tensorflow/lite/python/util.py); two frameworks never share a process. The rest is for plots and wrappers,
+        # and a third of the time that a process takes to start.
+        keep_out({"tensorflow", "jax", "torch", "matplotlib", "pandas", "sklearn"} - {self.below})
         if (found := keras.backend.backend()) != self.below:
             raise CrosscheckError(
                 f"Backend {self.name!r} needs Keras on {self.below}, but it runs on {found}; set "

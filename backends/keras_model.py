@@ -59,13 +59,13 @@ class KerasModel(SteppingModel):
         layers, self._feed, self._wait = keras.layers, feed, wait
         self._rng = np.random.default_rng(seed)
         self._gradients: Any = None
+        self._states: Any = None
         keras.utils.set_random_seed(seed)
-        cells = {"lstm": layers.LSTM, "gru": layers.GRU}
+        kinds = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+        options = {"activation": spec.activation} if spec.cell == "rnn" else {}
         self._layers = [
             layers.Embedding(spec.vocabulary, spec.embedding, name="embedding"),
-            layers.SimpleRNN(spec.units, activation=spec.activation, name="rnn")
-            if spec.cell == "rnn"
-            else cells[spec.cell](spec.units, name=spec.cell),
+            kinds[spec.cell](spec.units, name=spec.cell, **options),
             layers.Dense(1, activation=None if self.matched else "sigmoid", name="dense"),
         ]
         self._net = keras.Sequential([keras.Input((spec.length,), dtype="int32"), *self._layers])
@@ -77,8 +77,11 @@ class KerasModel(SteppingModel):
             optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=training.clipnorm or None)
             self._loss = "binary_crossentropy"
         metrics = [_right] if self.matched else ["accuracy"]
-        jit = True if tuned else "auto"
-        self._net.compile(optimizer=optimizer, loss=self._loss, metrics=metrics, jit_compile=jit)
+        self._net.compile(optimizer=optimizer, loss=self._loss, metrics=metrics, jit_compile=tuned or "auto")
+        if self.matched:
+            # What a first step has to create makes TensorFlow trace it twice. Native models are as users have them.
+            self._net.compute_metrics(None, *[keras.ops.zeros((1, 1))] * 2)
+            self._net.reset_metrics()
         self.compiled = bool(self._net.jit_compile)
 
     def wait(self) -> None:
@@ -87,9 +90,8 @@ class KerasModel(SteppingModel):
     def fit_epoch(self, batches: Batches) -> EpochStats:
         if self.matched:
             return super().fit_epoch(batches)
-        # The rows are put in another order for each epoch here: given a dataset, fit shuffles nothing, and given arrays
-        # it repeats one order for ever once TensorFlow is seeded (docs/findings.md). (Seeding TensorFlow anew would
-        # throw away its instantiated functions, a third of a second an epoch.)
+        # In another order each epoch: given a dataset, fit shuffles nothing, and given arrays it repeats one order for
+        # ever once TensorFlow is seeded (docs/findings.md).
         order = self._rng.permutation(batches.examples)
         x, y = batches.arrays()
         fed = self._feed(x[order], y[order], batches.batch_size)
@@ -112,10 +114,13 @@ class KerasModel(SteppingModel):
 
     def forward(self, tokens: NDArray[np.int32]) -> Forward:
         self.check("forward", tokens)
-        embedding, recurrent, dense = self._layers
-        # The layer reads this attribute at each call.
+        *_, recurrent, dense = self._layers
+        # The layer reads this attribute whenever it is traced.
         recurrent.return_sequences = True
-        states = recurrent(embedding(keras.ops.convert_to_tensor(tokens)))
+        if self._states is None:
+            self._states = keras.Sequential([keras.Input((self.spec.length,), dtype="int32"), *self._layers[:2]])
+            self._states.compile(jit_compile=self.compiled)
+        states = self._states.predict_on_batch(tokens)
         recurrent.return_sequences = False
         logits = keras.ops.add(keras.ops.matmul(states[:, -1], dense.kernel), dense.bias)[:, 0]
         return Forward(_numpy(states), _numpy(logits))
@@ -126,6 +131,7 @@ class KerasModel(SteppingModel):
             # The same layers, under another optimizer.
             self._gradients = keras.Sequential([keras.Input((self.spec.length,), dtype="int32"), *self._layers])
             self._gradients.compile(optimizer=_keeper()(1.0), loss=self._loss)
+            self._gradients.optimizer.build(self._gradients.trainable_variables)
         self._gradients.train_on_batch(tokens, labels)
         kept = self._gradients.optimizer.kept
         return {name: _numpy(values) for name, values in zip(PARAMETERS, kept, strict=True)}
@@ -237,13 +243,7 @@ def _progress(batches: Batches) -> _Untyped:
     With a hook at its end Keras would read the metrics, and so wait for the device, at every batch
     (``CallbackList._configure_async_dispatch``).
     """
-
-    class Progress(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
-            if batch:
-                batches.batch_done()
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            batches.batch_done()
-
-    return Progress()
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: batches.batch_done() if batch else None,
+        on_epoch_end=lambda epoch, logs: batches.batch_done(),
+    )

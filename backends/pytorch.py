@@ -209,7 +209,7 @@ class PyTorch(Backend):
         random.seed(seed)
         np.random.seed(seed)  # the global one, since third-party code may draw from it
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(2 * deterministic)  # 2: "error"; its shorthand imports the compiler first
         torch.utils.deterministic.fill_uninitialized_memory = False  # it finds bugs, and costs time
 
     def devices(self) -> tuple[str, ...]:

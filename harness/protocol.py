@@ -253,6 +253,9 @@ class ParitySpec(_Frozen):
         Field(description="backends that have twins; none named, or none of these compared: all"),
     ] = ()
     probes: Annotated[int, Field(ge=1, description="test examples predicted along the way")] = 256
+    settings: Annotated[
+        tuple[Setting, ...], BeforeValidator(_listed), Field(description="whose stages are compared, of each backend")
+    ] = SETTINGS
 
 
 class MarginSpec(_Frozen):

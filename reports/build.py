@@ -189,7 +189,6 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "ladder_pairs": records(findings.dots),
         "excess_disagreement": records(findings.excesses),
         "transplants": records(findings.transplants),
-        "all_runs_at_once": records(findings.together),
         "where_the_disagreement_lives": records(findings.where),
         "probabilities": records(findings.quality),
         "reliability": records(findings.reliability),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -16,11 +17,12 @@ from rnn_crosscheck.harness.results import RunResult
 
 @dataclass(frozen=True)
 class Progress:
-    """Something that happened in a run: ``start``, an event of its worker, or ``end``."""
+    """Something that happened in a run: ``start``, an event of its worker, or ``end``; `at` by `time.monotonic`."""
 
     run_id: str
     event: str
     content: Mapping[str, Any]
+    at: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Executor(Interface):

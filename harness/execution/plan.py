@@ -20,7 +20,7 @@ from rnn_crosscheck.harness.backend import digest_of
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
-from rnn_crosscheck.harness.protocol import SETTINGS, Division, Factors, Protocol, RunSpec, switched
+from rnn_crosscheck.harness.protocol import Division, Factors, Protocol, RunSpec, switched
 from rnn_crosscheck.harness.results import WEIGHTS, RunResult, read_record, stored_key
 from rnn_crosscheck.harness.weights import canonical_shapes
 
@@ -262,8 +262,8 @@ def plan_checks(asked: Asked) -> tuple[PlannedCheck, ...]:
 
 def _plan_stages(asked: Asked, division: Division, model: str, info: BackendInfo) -> Iterator[PlannedCheck]:
     default = asked.spec(division, model, info, asked.protocol.seeds.of("matched")[0])
-    wanted = settings_of(asked.protocol, info) if division == "matched" else ("default",)
-    for setting in (setting for setting in SETTINGS if setting in wanted):
+    wanted = asked.protocol.parity.settings if division == "matched" else ("default",)
+    for setting in (setting for setting in settings_of(asked.protocol, info) if setting in wanted):
         threads = threads_of(asked.protocol, info, model, setting)
         spec = default.model_copy(update={"setting": setting, "threads": threads})
         tuned = "" if setting == "default" else f"-{setting}"

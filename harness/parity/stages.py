@@ -78,9 +78,10 @@ class Found:
 def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callable[[str], None]) -> Found:
     """Go through the stages.
 
-    A matched model starts from canonical weights and takes its first five batches by `fit_epoch`, the last of them
-    smaller. A native one starts from its own weights; it would shuffle in `fit_epoch`, so it is given batches one by
-    one. Native stages are held against the *matched* arithmetic: what they show is what the defaults change.
+    A matched model starts from canonical weights; a second one takes the first five batches by `fit_epoch`, the last of
+    them smaller, and goes on from there. A native one starts from its own weights; it would shuffle in `fit_epoch`, so
+    it is given batches one by one. Native stages are held against the *matched* arithmetic: what they show is what the
+    defaults change.
 
     `tell` is called with the name of each stage as it begins.
 
@@ -119,21 +120,22 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
         for name in PARAMETERS
     ]
     tell("update")
-    loss = model.train_step(*first)
+    kinks = _Kinks() if kinked else None
     before = reference.loss64(*first)
+    loss, on = _step(model, reference, first, kinks)
     stages.insert(-len(PARAMETERS), _record("loss", "mean loss", np.array([loss]), np.array([before])))
-    reference.step64(*first, on)
     stages += _weights("update", model.get_weights(), reference.weights, start)
 
-    tell("steps")
-    kinks = _Kinks() if kinked else None
     for_five = singles[: _STEPS[1]]
-    # The same five updates one by one: fit_epoch doesn't let anybody look at the relus in between.
-    model, reference = create(), ReferenceModel(spec.model, _plain(spec.training), start)
-    masks = []
-    for batch in for_five:
+    masks = [on]
+    for batch in for_five[1:]:
         tell("steps")
-        masks.append(_step(model, reference, batch, kinks))
+        if kinked or not matched:
+            # One by one: fit_epoch doesn't let anybody look at the relus in between, and a native one shuffles.
+            masks.append(_step(model, reference, batch, kinks)[1])
+        else:
+            masks.append(None)
+            reference.step64(*batch)
     if matched:
         model = create()
         model.fit_epoch(block)
@@ -297,8 +299,10 @@ class _Kinks:
         )
 
 
-def _step(model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks | None) -> NDArray[np.bool_] | None:
-    """Train both on a batch; the reference has the model's relus on, and those are returned.
+def _step(
+    model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks | None
+) -> tuple[float, NDArray[np.bool_] | None]:
+    """Train both on a batch; the reference has the model's relus on, and the model's loss and those are returned.
 
     Where a relu is nearer to its kink than rounding reaches, either side is right, and Adam makes a whole step of the
     difference. So the two are held to the same side, and the flips are counted.
@@ -309,9 +313,9 @@ def _step(model: Model, reference: ReferenceModel, batch: Batch, kinks: _Kinks |
         preactivations = reference.forward64(batch[0]).preactivations
         assert preactivations is not None
         kinks.add(on, preactivations)
-    model.train_step(*batch)
+    loss = model.train_step(*batch)
     reference.step64(*batch, on)
-    return on
+    return loss, on
 
 
 # --- causes -------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
@@ -76,7 +75,7 @@ class PlainDisplay:
 
     def show(self, progress: Progress) -> None:
         """Write a line if the event is worth one."""
-        now = time.monotonic()
+        now = progress.at
         if progress.event == "start":
             self._since[progress.run_id] = now
             self.message(f"{progress.run_id}: started")
@@ -102,7 +101,7 @@ class PlainDisplay:
     def _left(self, progress: Progress) -> float:
         """Seconds that the run still needs, if its next epochs take as long as those so far."""
         epochs = self._runs[progress.run_id].spec.training.epochs
-        passed = time.monotonic() - self._since.get(progress.run_id, time.monotonic())
+        passed = progress.at - self._since.get(progress.run_id, progress.at)
         done = int(progress.content["epoch"])
         return passed / done * (epochs - done)
 
@@ -159,7 +158,7 @@ class RichDisplay:
         self._bars.update(self._all, total=len(self._runs))
         epochs = self._runs[run_id].spec.training.epochs
         if progress.event == "start":
-            self._since[run_id] = time.monotonic()
+            self._since[run_id] = progress.at
             self._tasks[run_id] = self._bars.add_task(run_id, total=epochs, detail="starting")
         elif progress.event == "progress" and run_id in self._tasks:
             detail = content["stage"]
@@ -176,7 +175,7 @@ class RichDisplay:
             if run_id in self._tasks:
                 self._bars.remove_task(self._tasks.pop(run_id))
             self._bars.advance(self._all)
-            seconds = time.monotonic() - self._since.get(run_id, time.monotonic())
+            seconds = progress.at - self._since.get(run_id, progress.at)
             self._bars.console.print(describe_end(progress, seconds), highlight=False, markup=False)
 
     def message(self, text: str) -> None:

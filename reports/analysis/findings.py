@@ -85,7 +85,6 @@ class Findings:
     rungs: pd.DataFrame
     excesses: pd.DataFrame
     transplants: pd.DataFrame
-    together: pd.DataFrame
     where: pd.DataFrame
     quality: pd.DataFrame
     reliability: pd.DataFrame
@@ -146,7 +145,6 @@ def find(comparison: Comparison, since: Changes | None = None) -> Findings:
         rungs=ladder.rungs(comparison, dots),
         excesses=ladder.excesses(comparison, dots),
         transplants=ladder.transplants(comparison),
-        together=ladder.together(comparison),
         where=where(comparison),
         quality=calibration.quality(comparison),
         reliability=calibration.curves(comparison),

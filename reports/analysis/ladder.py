@@ -23,7 +23,6 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.excess import Estimate, between, excess, paired, within
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.statistics import cochrans_q, fleiss_kappa
 from rnn_crosscheck.reports.read.comparison import THRESHOLD, Comparison, Predicted
 
 #: names of the rungs, by their number
@@ -155,33 +154,6 @@ def transplants(comparison: Comparison) -> pd.DataFrame:
     columns = ["model", "division", "seed", "backend", "target", "source", "examples", "max_difference",
                "mean_difference", "changed"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns).rename(columns={"backend": "source", "source": "run_id"})
-
-
-def together(predicted: Predicted) -> pd.DataFrame:
-    """Give one row a set of runs that are looked at all at once: seeds of one recipe, and all of a division and model.
-
-    Columns: division, model, backends (a tuple), runs, agreed (share of examples on which all say one thing),
-    fleiss (kappa), q, p (Cochran's Q on right and wrong), oracle (share that at least one gets right).
-    """
-    runs = predicted.ok
-    place = predicted.probabilities.columns.get_indexer
-    positive, right = predicted.probabilities.to_numpy() >= THRESHOLD, predicted.right()
-    rows = []
-    for (division, model), group in grouped(runs, "division", "model"):
-        sets = [mine for _, mine in grouped(group, "backend")]
-        if len(sets) > 1:
-            sets.append(group)
-        for chosen in sets:
-            if len(chosen) < 3:
-                continue  # two runs are a pair, and have a table of their own
-            columns = place(chosen.index)
-            said = positive[:, columns]
-            backends = tuple(dict.fromkeys(chosen["backend"]))
-            agreed = float((said.all(axis=1) | ~said.any(axis=1)).mean())
-            best = float(right[:, columns].any(axis=1).mean())
-            figures = (agreed, fleiss_kappa(said), *cochrans_q(right[:, columns]), best)
-            rows.append((division, model, backends, len(chosen), *figures))
-    return pd.DataFrame(rows, columns=["division", "model", "backends", "runs", "agreed", "fleiss", "q", "p", "oracle"])
 
 
 def _transplants(comparison: Comparison) -> Iterator[tuple[object, ...]]:

@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.contingency_tables import cochrans_q as _cochrans_q
-from statsmodels.stats.inter_rater import fleiss_kappa as _fleiss_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
@@ -135,39 +133,6 @@ def yules_q(counts: Counts) -> Floats:
     undefined = np.where(b + c == 0, 1.0, 0.0)
     result = np.divide(together - apart, together + apart, out=undefined, where=together + apart > 0)
     return np.where(a + b + c + d > 0, result, np.nan)
-
-
-def cochrans_q(right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Test whether several runs have one accuracy on the same examples: Cochran's Q and its p value.
-
-    Meant for three runs or more; for two it is McNemar's chi-square without correction, and `mcnemar_midp` is the
-    better answer. Identical runs give 0 and 1: no evidence of a difference. Without examples, or with fewer than two
-    runs, NaN and NaN. The p value is that of chi-square with runs - 1 degrees of freedom, which needs a few dozen
-    examples on which the runs differ. `right` is bool (examples, runs).
-    """
-    examples, runs = right.shape
-    if examples == 0 or runs < 2:
-        return np.nan, np.nan
-    if np.array_equal(right.all(axis=1), right.any(axis=1)):
-        return 0.0, 1.0
-    result = _cochrans_q(right)
-    return float(result.statistic), float(result.pvalue)
-
-
-def fleiss_kappa(positive: NDArray[np.bool_]) -> float:
-    """Fleiss' kappa of several runs' predictions: their agreement beyond what the share of positives gives by chance.
-
-    When all runs predict one class for all examples it is 1, as `kappa` has it. Without examples, or with fewer than
-    two runs, it is NaN. `positive` is bool (examples, runs): whether the run predicts the positive class; with "is
-    right" it is an error consistency of many.
-    """
-    examples, runs = positive.shape
-    if examples == 0 or runs < 2:
-        return np.nan
-    votes = positive.sum(axis=1)
-    if votes.sum() in (0, examples * runs):
-        return 1.0
-    return float(_fleiss_kappa(np.column_stack([runs - votes, votes])))
 
 
 def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:

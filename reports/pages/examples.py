@@ -57,9 +57,9 @@ def blocks(shown: Shown) -> Blocks:
     listed = [one for one in findings.examples if len(one.rows)]
     for place, one in enumerate(listed):
         if place:
-            yield folded(_sides(one), *_blocks(one, reader))
+            yield folded(sides_of(one), *_blocks(one, reader))
             continue
-        yield f"## {_sides(one)}"
+        yield f"## {sides_of(one)}"
         yield from _blocks(one, reader)
     if listed:
         yield _explained(len(shown.comparison.occlusions.words) > 0)
@@ -84,7 +84,7 @@ def brief(pair: Any, row: Any, reader: Reader) -> Blocks:  # noqa: ANN401 - a ro
     yield f"> {_marked(row, seen, reader)}"
 
 
-def _sides(one: Examples) -> str:
+def sides_of(one: Examples) -> str:
     """Name A and B, what they share, and how many seeds of each were asked."""
     pair, row = one.pair, one.rows.iloc[0]
     across, shared = ("backend", "model") if pair["kind"] == "backends" else ("model", "backend")

@@ -15,7 +15,7 @@ from rnn_crosscheck.reports.analysis.verdicts import TIMED, missing_seeds
 from rnn_crosscheck.reports.analysis.words import Reader
 from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, accuracy_figure, accuracy_table, cut
 from rnn_crosscheck.reports.pages.agreement import group_columns
-from rnn_crosscheck.reports.pages.examples import brief
+from rnn_crosscheck.reports.pages.examples import brief, sides_of
 from rnn_crosscheck.reports.pages.markdown import (
     Column,
     code,
@@ -199,6 +199,12 @@ def _examples(shown: Shown) -> Blocks:
     if not chosen:
         return
     yield "## Three examples"
+    marked = (
+        " Marked: the words that moved A's (ᴬ) and B's (ᴮ) prediction most."
+        if len(shown.comparison.occlusions.words)
+        else ""
+    )
+    yield f"*{sides_of(shown.findings.examples[0])}.{marked}*"
     reader = Reader(shown.comparison.occlusions)
     for pair, row in chosen:
         yield from brief(pair, row, reader)

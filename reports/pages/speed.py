@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings
@@ -109,6 +111,9 @@ def _in_turn(shown: Shown) -> Blocks:
     yield _noise(findings)
     if len(findings.tuned):
         yield _tuned(findings)
+    if (timed["setting"] == "tuned").any() and (left_out := _left_out(shown)):
+        overrides = (word for override in left_out.values() for word in ("--crosscheck-set", override))
+        yield f"Left out in tuned settings: {listing(list(left_out))}. This adds it: {shown.command(*overrides)}"
     if drift := shown.figure("drift", _drift_in_words(findings.drift)):
         yield folded(
             "What the machine did meanwhile",
@@ -175,6 +180,17 @@ def _tuned(findings: Findings) -> str:
             f"{scientific(row.tolerance)}. Its times are no times of the same work."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _left_out(shown: Shown) -> dict[str, str]:
+    """Name what the protocol leaves out in tuned settings, with the override that adds it."""
+    protocol = shown.comparison.manifest.protocol
+    left_out = {}
+    if "tuned" not in protocol.parity.settings:
+        left_out["the stages against the reference"] = 'parity.settings=["default","tuned"]'
+    if not set(protocol.timing.operations) <= set(protocol.timing.tuned_operations):
+        left_out["other operations"] = f"timing.tuned_operations={json.dumps(protocol.timing.operations)}"
+    return left_out
 
 
 def _drift_in_words(drift: pd.DataFrame) -> str:

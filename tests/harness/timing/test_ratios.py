@@ -14,7 +14,7 @@ times = st.lists(st.floats(1e-3, 1e3), min_size=FEWEST, max_size=60).map(np.arra
 @given(times, st.floats(0.01, 100))
 def test_what_the_machine_does_to_a_whole_round_cancels(machine: NDArray[np.float64], factor: float) -> None:
     found = ratio(factor * machine, machine)
-    assert found == pytest.approx((factor,) * 3)
+    assert found[:3] == pytest.approx((factor,) * 3)
     assert found.reach == pytest.approx(0, abs=1e-6)
 
 
@@ -23,7 +23,8 @@ def test_what_the_machine_does_to_a_whole_round_cancels(machine: NDArray[np.floa
 def test_the_other_way_round_is_the_inverse(baseline: NDArray[np.float64], seed: int) -> None:
     measured = baseline * np.random.default_rng(seed).lognormal(0, 0.3, len(baseline))
     there, back = ratio(measured, baseline), ratio(baseline, measured)
-    assert back == pytest.approx((1 / there.value, 1 / there.high, 1 / there.low))
+    assert back[:3] == pytest.approx((1 / there.value, 1 / there.high, 1 / there.low))
+    assert back.p == pytest.approx(there.p, abs=1e-9)
     assert there.low <= there.value <= there.high
 
 
@@ -31,7 +32,7 @@ def test_the_other_way_round_is_the_inverse(baseline: NDArray[np.float64], seed:
 @given(times, st.floats(1e-3, 1e3), st.integers(0, 2**32 - 1))
 def test_units_don_t_matter(baseline: NDArray[np.float64], unit: float, seed: int) -> None:
     measured = baseline * np.random.default_rng(seed).lognormal(0, 0.3, len(baseline))
-    assert ratio(unit * measured, unit * baseline) == pytest.approx(ratio(measured, baseline))
+    assert ratio(unit * measured, unit * baseline)[:3] == pytest.approx(ratio(measured, baseline)[:3])
     assert typical(unit * measured) == pytest.approx(unit * typical(measured))
 
 

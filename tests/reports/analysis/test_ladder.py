@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-from statsmodels.stats.contingency_tables import cochrans_q
-from statsmodels.stats.inter_rater import fleiss_kappa
 
 from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_record
 from rnn_crosscheck.reports.analysis.disagreement import pairs
-from rnn_crosscheck.reports.analysis.ladder import RUNGS, dots, excesses, rungs, sides, together, transplants
+from rnn_crosscheck.reports.analysis.ladder import RUNGS, dots, excesses, rungs, sides, transplants
 from rnn_crosscheck.reports.read.comparison import Comparison, load
-from tests.reports.folders import labels, probabilities, write_comparison, write_traces, write_transplants
+from tests.reports.folders import probabilities, write_comparison, write_traces, write_transplants
 from tests.reports.rendering import all_pages
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"
@@ -116,7 +113,6 @@ def test_nothing_to_compare_has_no_dots(tmp_path: Path) -> None:
     assert rungs(comparison, found).empty
     assert excesses(comparison, found).empty
     assert transplants(comparison).empty
-    assert together(comparison).empty
 
 
 # --- rungs --------------------------------------------------------------------------------------------------
@@ -283,42 +279,11 @@ def test_transplants_that_are_damaged_or_of_other_runs_are_left_out(
     assert transplants(load(folder))["target"].unique().tolist() == [PYTORCH]
 
 
-def test_sets_of_runs_are_seeds_of_one_backend_and_all_backends(whole: Comparison) -> None:
-    table = together(whole)
-    assert list(zip(table["division"], table["model"], table["backends"], table["runs"], strict=True)) == [
-        (division, model, backends, 3 * len(backends))
-        for division, model in product(("native", "matched"), ("rnn", "lstm"))
-        for backends in ((KERAS,), (PYTORCH,), (KERAS, PYTORCH))
-    ]
-    truth = labels() == 1
-    for row in table.itertuples():
-        runs = np.stack(
-            [said(row.division, backend, row.model, seed) for backend in row.backends for seed in range(3)], axis=1
-        )
-        right = runs == truth[:, None]
-        votes = runs.sum(axis=1)
-        assert row.agreed == pytest.approx(np.isin(votes, (0, runs.shape[1])).mean())
-        assert row.oracle == pytest.approx(right.any(axis=1).mean())
-        assert row.fleiss == pytest.approx(fleiss_kappa(np.stack([runs.shape[1] - votes, votes], axis=1)))
-        test = cochrans_q(right)
-        assert (row.q, row.p) == pytest.approx((test.statistic, test.pvalue))
-        assert row.p == pytest.approx(stats.chi2.sf(row.q, runs.shape[1] - 1))
-
-
-def test_two_runs_are_a_pair_and_no_set(comparison: Comparison) -> None:
-    table = together(comparison)
-    assert set(table["backends"]) == {(KERAS, PYTORCH)}
-    assert table["runs"].tolist() == [4, 4, 3, 4]  # one run was killed
-
-
 def test_equal_runs_agree_on_everything(whole: Comparison) -> None:
     one = whole.probabilities.iloc[:, [0]].to_numpy()
     alike = whole.probabilities.copy()
     alike[:] = np.broadcast_to(one, alike.shape)
     same = replace(whole, probabilities=alike)
-    table = together(same)
-    assert (table[["agreed", "fleiss", "p"]] == 1).all(axis=None)
-    assert (table["q"] == 0).all()
     assert (rungs(same, dots(same, pairs(same))).query("rung > 1")["disagreement"] == 0).all()
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,18 +12,15 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa
-from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss_kappa
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from rnn_crosscheck.harness.worker.train import score
 from rnn_crosscheck.reports.analysis.statistics import (
     Counts,
     brier,
-    cochrans_q,
     disagreement,
     double_fault,
     ece,
-    fleiss_kappa,
     holm,
     kappa,
     log_loss,
@@ -108,9 +104,6 @@ def test_identical_models_give_no_evidence_of_a_difference() -> None:
     assert yules_q(counts(5, 0, 0, 5))[0] == 1
     low, high = paired_difference(0, 0, 100)
     assert low < 0 < high
-    right = np.array([True, True, False])
-    assert cochrans_q(np.column_stack([right] * 3)) == (0, 1)
-    assert fleiss_kappa(np.column_stack([right] * 3)) == 1
 
 
 @pytest.mark.parametrize("table", [(7, 0, 0, 0), (0, 0, 0, 7)])
@@ -129,9 +122,6 @@ def test_no_examples_give_no_figures() -> None:
     assert int(empty.n[0]) == 0
     for figure in (disagreement, oracle, double_fault, kappa, yules_q):
         assert np.isnan(figure(empty)).all()
-    nobody = np.zeros((0, 3), bool)
-    assert np.isnan(cochrans_q(nobody)).all()
-    assert np.isnan(fleiss_kappa(nobody))
     assert np.isnan(wilson(0, 0)).all()
     assert np.isnan(paired_difference(0, 0, 0)).all()
     assert mcnemar_midp(0, 0) == 1
@@ -217,66 +207,6 @@ def test_a_constant_model_says_nothing_about_another(table: tuple[int, int, int,
 def test_q_of_models_that_are_never_both_right_or_both_wrong_is_least() -> None:
     assert yules_q(counts(0, 4, 4, 0))[0] == -1
     assert yules_q(counts(3, 0, 1, 2))[0] == 1  # already one empty discordant cell is the most
-
-
-def test_cochran_s_q_of_a_table_worked_by_hand() -> None:
-    # Rows of 3 runs: 110, 110, 100, 111, 000, 010. Columns have 4, 4, 1; T = 9; rows that differ: 2, 2, 1, 1.
-    right = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, 0]], bool)
-    # 2 * (3 * (16 + 16 + 1) - 81) / (3 * 9 - (4 + 4 + 1 + 9 + 0 + 1)) = 36 / 8; chi-square with 2: exp(-Q/2).
-    statistic, p = cochrans_q(right)
-    assert statistic == pytest.approx(4.5)
-    assert p == pytest.approx(np.exp(-2.25))
-
-
-@given(tables)
-def test_cochran_s_q_equals_its_definition(right: np.ndarray) -> None:
-    statistic, p = cochrans_q(right)
-    examples, runs = right.shape
-    if examples == 0 or runs < 2:
-        assert np.isnan([statistic, p]).all()
-        return
-    by_run, by_example = right.sum(axis=0), right.sum(axis=1)
-    spread = (by_example * (runs - by_example)).sum()
-    if spread == 0:
-        assert (statistic, p) == (0, 1)
-        return
-    expected = runs * (runs - 1) * ((by_run - by_run.mean()) ** 2).sum() / spread
-    assert statistic == pytest.approx(expected, abs=1e-9)
-    assert p == pytest.approx(1 - stats.chi2.cdf(expected, runs - 1), abs=1e-9)
-
-
-@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
-def test_cochran_s_q_of_two_runs_is_mcnemar_s_chi_square(a: int, b: int, c: int) -> None:
-    if b + c == 0:
-        return
-    expected = mcnemar([[a, b], [c, 0]], exact=False, correction=False)
-    assert cochrans_q(columns(a, b, c, 0)) == (
-        pytest.approx(expected.statistic),
-        pytest.approx(expected.pvalue),
-    )
-
-
-def test_fleiss_kappa_of_a_table_worked_by_hand() -> None:
-    # 3, 2, 1 and 0 of 3 say positive: agreeing pairs 1, 1/3, 1/3, 1, mean 2/3; half are positive, so chance is 1/2.
-    positive = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)
-    assert fleiss_kappa(positive) == pytest.approx((2 / 3 - 1 / 2) / (1 - 1 / 2))
-
-
-@given(tables)
-def test_fleiss_kappa_equals_the_pairs_disagreement_and_statsmodels(positive: np.ndarray) -> None:
-    found = fleiss_kappa(positive)
-    examples, runs = positive.shape
-    if examples == 0 or runs < 2:
-        assert np.isnan(found)
-    elif positive.all() or not positive.any():
-        assert found == 1
-    else:
-        # Disagreement of a pair as a share of what two draws from all predictions would have.
-        differing = [(positive[:, i] != positive[:, j]).mean() for i, j in combinations(range(runs), 2)]
-        share = positive.mean()
-        assert found == pytest.approx(1 - np.mean(differing) / (2 * share * (1 - share)), abs=1e-9)
-        table, _ = aggregate_raters(positive.astype(int), n_cat=2)
-        assert found == pytest.approx(statsmodels_fleiss_kappa(table), abs=1e-12)
 
 
 @given(small, small)

@@ -26,7 +26,6 @@ SMALL = (
     "data.valid_examples=100",
     "data.test_examples=200",
     "data.length=30",
-    "seeds.native=2",
     "training.epochs=2",
     "timing.starts=1",
     "timing.max_rounds=5",
@@ -59,7 +58,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     assert result.ret == 0, text(result)
     folder = pytester.path
     found = results(folder)
-    assert len(found) == 2 * 2 * (2 + 1)
+    assert len(found) == 2 * 2 * (3 + 1)
     assert {run.status for run in found.values()} == {"ok"}
     for name, run in found.items():
         table = pq.read_table(folder / "comparison/runs" / name / "predictions.parquet")
@@ -108,7 +107,7 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
     ids = pytester.runpytest_subprocess(*arguments(), "--collect-only", "-q").stdout.lines
     assert not (pytester.path / "comparison").exists()
     trainings = [line for line in ids if "test_training[" in line]
-    assert len(trainings) == 12
+    assert len(trainings) == 16
     named = "test_training[matched-tests.fakes.Other-lstm-seed0]"
     for selected in (
         ["-k", "matched and Other and lstm"],
@@ -307,7 +306,7 @@ def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_proce
     assert "finished runs are kept" in output
     report = (pytester.path / "comparison/report.md").read_text()
     head = report.partition("\n- ")[0]
-    assert re.search(r"\*\*Unfinished\*\*, still without \d+ of 6 runs.* and the times\.", head), head
+    assert re.search(r"\*\*Unfinished\*\*, still without \d+ of 8 runs.* and the times\.", head), head
     assert f"`pytest {shlex.join(command[3:])}`" in head
     kept = results(pytester.path)
     assert kept

@@ -74,7 +74,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     shown = text(result)
     assert "::test_training[native-tests.fakes.Steady-lstm-seed0]" in shown
     assert "::test_timing[tests.fakes.Other-rnn-train_step]" in shown
-    result.assert_outcomes(passed=28)
+    result.assert_outcomes(passed=32)
     for name in ("report.md", "comparison.json", "manifest.json", "timings.json"):
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown

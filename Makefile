@@ -40,10 +40,11 @@ test: $(READY)
 test-long: $(READY)
 	$(PYTEST) -m long $(ARGS)
 
-# Minutes for what compiles every step of every model.
+# Minutes for what compiles every step of every model; two at a time, each shown when it has ended.
 conformance: $(READY)
-	for backend in $(BACKENDS); do \
-		$(BIN)/python -m pytest --benchmark --crosscheck-conformance $$backend -q || exit 1; done
+	printf '%s\n' $(BACKENDS) | xargs -P 2 -I NAME sh -c '\
+		said=$$($(BIN)/python -m pytest --benchmark --crosscheck-conformance NAME -q 2>&1); ended=$$?; \
+		echo "$$said"; exit $$ended'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -142,11 +142,11 @@ def _interval(centre: float, variance: float, freedom: float) -> Ratio:
     if np.isnan(variance):
         return Ratio(float(np.exp(centre)), np.nan, np.nan, np.nan)
     # Imported here: SciPy takes longer than all else that a session needs to list its tests.
-    from scipy import stats
+    from scipy.special import stdtr, stdtrit
 
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * variance**0.5
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * variance**0.5
     low, value, high = np.exp([centre - half, centre, centre + half])
-    p = 2 * stats.t.sf(abs(centre) / variance**0.5, freedom) if variance > 0 else centre == 0
+    p = 2 * stdtr(freedom, -abs(centre) / variance**0.5) if variance > 0 else centre == 0
     return Ratio(float(value), float(low), float(high), float(p))
 
 

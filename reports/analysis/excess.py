@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE
 
@@ -94,7 +94,7 @@ class Parts:
         if total <= 0:
             return Estimate(value, np.nan, np.nan)
         point = (1 + CONFIDENCE) / 2
-        reach = float(stats.t.ppf(point, total**2 / doubtful) if doubtful > 0 else stats.norm.ppf(point))
+        reach = float(special.stdtrit(total**2 / doubtful, point) if doubtful > 0 else special.ndtri(point))
         half = reach * total**0.5
         return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]))
 

@@ -16,9 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special  # scipy.stats and statsmodels take longer to import than most reports to build
 
 from rnn_crosscheck.harness.timing.ratios import TRIM
 
@@ -99,7 +97,8 @@ def mcnemar_midp(b: ArrayLike, c: ArrayLike) -> Floats:
     """
     b, c = np.asarray(b, np.int64), np.asarray(c, np.int64)
     fewer, discordant = np.minimum(b, c), b + c
-    p = 2 * stats.binom.cdf(fewer, discordant, 0.5) - stats.binom.pmf(fewer, discordant, 0.5)
+    below = np.where(fewer > 0, special.bdtr(np.maximum(fewer - 1, 0), discordant, 0.5), 0)
+    p = special.bdtr(fewer, discordant, 0.5) + below
     return np.clip(np.where(b == c, 1.0, p), 0, 1)
 
 
@@ -138,9 +137,10 @@ def yules_q(counts: Counts) -> Floats:
 def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
     """Wilson interval of a share: what another sample of examples could have given. Without examples NaN."""
     successes, n = np.asarray(successes, np.float64), np.asarray(n, np.float64)
-    some = np.where(n > 0, n, 1)
-    low, high = proportion_confint(np.minimum(successes, some), some, alpha=1 - CONFIDENCE, method="wilson")
-    return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+    z, some = _normal(), np.where(n > 0, n, np.nan)
+    share, square = successes / some, z**2 / some
+    middle, half = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
+    return np.maximum(middle - half, 0) / (1 + square), np.minimum((middle + half) / (1 + square), 1)
 
 
 def paired_difference(b: ArrayLike, c: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
@@ -152,7 +152,7 @@ def paired_difference(b: ArrayLike, c: ArrayLike, n: ArrayLike) -> tuple[Floats,
     b, c, n = (np.asarray(part, np.float64) for part in (b, c, n))
     only_a, only_b = (b + 1) / (n + 2), (c + 1) / (n + 2)
     middle = only_a - only_b
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(np.maximum(only_a + only_b - middle**2, 0) / (n + 2))
+    half = _normal() * np.sqrt(np.maximum(only_a + only_b - middle**2, 0) / (n + 2))
     none = np.where(n > 0, 0, np.nan)
     return np.maximum(middle - half, -1) + none, np.minimum(middle + half, 1) + none
 
@@ -222,11 +222,11 @@ def p_of_means(first: ArrayLike, second: ArrayLike, *, paired: bool) -> float:
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not paired:
         difference, error, freedom = _welch(first, second)
-        return float(2 * stats.t.sf(abs(difference) / error, freedom))
+        return float(2 * special.stdtr(freedom, -abs(difference) / error))
     gaps = first - second
     if len(gaps) < 2 or _no_spread(gaps, first):
         return np.nan
-    return float(2 * stats.t.sf(abs(gaps.mean()) / gaps.std(ddof=1) * len(gaps) ** 0.5, len(gaps) - 1))
+    return float(2 * special.stdtr(len(gaps) - 1, -abs(gaps.mean()) / gaps.std(ddof=1) * len(gaps) ** 0.5))
 
 
 def values_needed(effect: float, spread: float, alpha: float = 1 - CONFIDENCE, *, paired: bool) -> float:
@@ -334,8 +334,11 @@ def ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = 10) -> Floats:
 def holm(p: ArrayLike) -> Floats:
     """Adjust p values for having asked several questions (Holm's step-down)."""
     p = np.asarray(p, np.float64)
-    # One question needs no correction, and statsmodels takes a twentieth of a second for each.
-    return np.asarray(multipletests(p, method="holm")[1], np.float64) if len(p) > 1 else p
+    if len(p) < 2:  # one question needs no correction
+        return p
+    from statsmodels.stats.multitest import multipletests
+
+    return np.asarray(multipletests(p, method="holm")[1], np.float64)
 
 
 def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, float]:
@@ -349,6 +352,8 @@ def independent_ratio(times: ArrayLike, earlier: ArrayLike) -> tuple[float, floa
     now, before = np.log(np.asarray(times, np.float64)), np.log(np.asarray(earlier, np.float64))
     if min(len(now), len(before)) < 2 or np.ptp(now) == np.ptp(before) == 0:
         return np.nan, np.nan
+    from scipy import stats
+
     found = stats.ttest_ind(now, before, equal_var=False, trim=TRIM).confidence_interval(CONFIDENCE)
     return float(np.exp(found.low)), float(np.exp(found.high))
 
@@ -390,4 +395,8 @@ def _no_spread(values: Floats, of: Floats | None = None) -> bool:
 
 
 def _student(freedom: float) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def _normal() -> float:
+    return float(special.ndtri((1 + CONFIDENCE) / 2))

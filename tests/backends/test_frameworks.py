@@ -327,6 +327,7 @@ def test_another_seed_gives_another_model(ask: Ask, backend: str) -> None:
 # --- the matched division: each other and NumPy -------------------------------------------------------------
 
 
+@pytest.mark.long
 @each_backend
 @each_cell
 def test_gradients_are_dense_and_in_the_canonical_layout(ask: Ask, backend: str, cell: str) -> None:
@@ -336,6 +337,7 @@ def test_gradients_are_dense_and_in_the_canonical_layout(ask: Ask, backend: str,
         assert gradients[name].dtype == np.float32
 
 
+@pytest.mark.long
 @each_cell
 def test_backends_agree_on_gradients(ask: Ask, cell: str) -> None:
     ours, theirs = (weights(ask(backend, "matched"), f"{cell}/gradients0") for backend in BACKENDS)
@@ -345,6 +347,7 @@ def test_backends_agree_on_gradients(ask: Ask, cell: str) -> None:
         np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5 * scale, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("steps", "tolerance"), [(0, 0), (1, 1e-6), (20, 1e-5)])
 @each_cell
 def test_backends_agree_on_weights(ask: Ask, cell: str, steps: int, tolerance: float) -> None:
@@ -353,6 +356,7 @@ def test_backends_agree_on_weights(ask: Ask, cell: str, steps: int, tolerance: f
         np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.long
 @each_cell
 def test_backends_agree_on_losses_and_probabilities(ask: Ask, cell: str) -> None:
     ours, theirs = (ask(backend, "matched") for backend in BACKENDS)
@@ -361,6 +365,7 @@ def test_backends_agree_on_losses_and_probabilities(ask: Ask, cell: str) -> None
     np.testing.assert_allclose(theirs[f"{cell}/predicted"], ours[f"{cell}/predicted"], atol=1e-5)
 
 
+@pytest.mark.long
 @each_backend
 @each_cell
 def test_updates_are_adams_with_the_protocols_values(ask: Ask, backend: str, cell: str) -> None:
@@ -377,6 +382,7 @@ def test_updates_are_adams_with_the_protocols_values(ask: Ask, backend: str, cel
             np.testing.assert_allclose(answer[f"{cell}/{t}/{name}"], expected, rtol=0, atol=5e-7, err_msg=f"{name} {t}")
 
 
+@pytest.mark.long
 @each_backend
 @each_cell
 def test_an_epoch_takes_the_batches_as_they_come(ask: Ask, backend: str, cell: str) -> None:
@@ -432,6 +438,7 @@ def test_each_switch_changes_the_training(cell: str) -> None:
             assert np.abs(end - ends["nothing"]).max() > 1e-4, what
 
 
+@pytest.mark.long
 @each_backend
 def test_native_gradients_are_clipped_too(ask: Ask, backend: str) -> None:
     answer = ask(backend, "factors")

@@ -82,6 +82,16 @@ class LocalExecutor(Executor):
             return self._without(run, "failed", Failure(reason=str(error)))
 
     def _check_all(self, checks: Sequence[PlannedCheck], promised: Mapping[str, Future[Path]]) -> None:
+        """Carry out what isn't stored; whatever happens, every promise is kept or broken."""
+        try:
+            self._check_each(checks, promised)
+        except BaseException as error:
+            for future in promised.values():
+                if not future.done():
+                    future.set_exception(error)
+            raise
+
+    def _check_each(self, checks: Sequence[PlannedCheck], promised: Mapping[str, Future[Path]]) -> None:
         """Carry out what isn't stored; a worker that fails costs the check that it was at, and the next has another."""
         left = []
         for check in checks:
@@ -107,10 +117,6 @@ class LocalExecutor(Executor):
                 (self._folder / check.path).unlink(missing_ok=True)
                 self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
                 promised[check.name].set_exception(error)
-            except BaseException as error:
-                for check in left:
-                    promised[check.name].set_exception(error)
-                raise
 
     def _work(
         self, name: str, planned: Sequence[PlannedRun | PlannedCheck], tasks: Sequence[Mapping[str, Any]]

@@ -182,7 +182,7 @@ def refuse_unknown_factors(protocol: Protocol, backends: Iterable[BackendInfo], 
 
 def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     """List the twins of the traced runs among `runs`: of all backends, or of those that the protocol names."""
-    runs = [run for run in runs if run.spec.probes]
+    runs = [run for run in runs if run.spec.probes and not run.info.missing]
     named = [run for run in runs if run.spec.backend in protocol.parity.twins_in]
     kinds = {"initial": protocol.parity.initial_twins, "continuing": protocol.parity.continuing_twins}
     return tuple(
@@ -197,7 +197,7 @@ def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     """List the matched runs once more, each factor switched alone that the backend's own defaults have switched."""
     planned = []
     for run in runs:
-        if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities:
+        if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities or run.info.missing:
             continue
         native = {"": run.info.backend.native_values(run.spec.training)}
         for factor, values in FACTORS.items():
@@ -231,10 +231,11 @@ def largest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 def together(checks: Iterable[PlannedCheck]) -> list[list[PlannedCheck]]:
     """Group checks that one worker can carry out in turn: of one backend that is set up in one way.
 
-    Effects need no framework, so that they go side by side.
+    Native models come first: what matched ones ask of a GPU's arithmetic holds for the whole process. Effects need no
+    framework, so that they go side by side.
     """
     groups: dict[tuple[object, ...], list[PlannedCheck]] = defaultdict(list)
-    for check in checks:
+    for check in sorted(checks, key=lambda check: check.spec.division != "native"):
         spec = check.spec
         alone = check.name if check.mode == "effects" else ""
         groups[check.info.name, spec.setting, spec.threads, spec.device, spec.seed, alone].append(check)

@@ -162,10 +162,13 @@ class ComparisonSession:
             self._note = f"Interrupted: finished runs are kept in {folder}; the same command goes on from there."
         try:
             self._summary = self._apart.call(self._report, folder, self._choices.gates)
-        except CrosscheckError as error:
-            self._note = f"{self._note}\nNo report: {error}".strip()
-            if exitstatus != pytest.ExitCode.INTERRUPTED:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        except (Exception, KeyboardInterrupt) as error:
+            if exitstatus == pytest.ExitCode.INTERRUPTED:
+                return  # what was built before is there
+            if not isinstance(error, CrosscheckError):
+                raise
+            self._note = f"No report: {error}"
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
         if self._summary.breaches and exitstatus != pytest.ExitCode.INTERRUPTED:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

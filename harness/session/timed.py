@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -95,12 +95,15 @@ class Timings:
         """Measure all points, and write what was found into ``timings.json``."""
         timed = replace(self._asked, backends=tuple(timed_backends(self._asked.backends)))
         self._stopwatch = Stopwatch(timed, dataset=self._dataset, logs=self._folder / "logs")
-        found = self._stopwatch.measure(self._points, tell=tell)
+        self._found |= self._stopwatch.measure(self._points, tell, self._keep)
         self._failures |= self._stopwatch.failures
-        self._found |= found
+
+    def _keep(self, found: Mapping[Point, tuple[TimingRecord, ...]]) -> None:
+        """Write what was found so far: an interruption costs the start that it falls into."""
         path = self._folder / "timings.json"
+        failures = self._failures | (self._stopwatch.failures if self._stopwatch else {})
         for point, records in found.items():
-            write_json(path, merged(self._earlier(path), point, records, self._failures))
+            write_json(path, merged(self._earlier(path), point, records, failures))
 
     def _earlier(self, path: Path) -> TimingResults:
         """Read the timings on disk that belong to this comparison."""

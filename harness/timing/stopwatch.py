@@ -132,36 +132,43 @@ class Stopwatch:
         self._alive, self._lanes = {}, []
 
     def measure(
-        self, wanted: Sequence[Point], tell: Callable[[str], None] = lambda text: None
+        self,
+        wanted: Sequence[Point],
+        tell: Callable[[str], None] = lambda text: None,
+        keep: Callable[[dict[Point, tuple[TimingRecord, ...]]], None] = lambda found: None,
     ) -> dict[Point, tuple[TimingRecord, ...]]:
         """Measure some operations in every worker, in turn, and all of it again in workers that are started afresh.
 
-        `tell` is called with a sentence after each operation. A worker that fails is left out and named in `failures`;
-        the others go on. What it measured before it failed is dropped.
+        `tell` is called with a sentence after each operation, `keep` with what there is after each start. A worker that
+        fails is left out and named in `failures`; the others go on. What it measured before it failed is dropped.
         """
         found: dict[Point, list[list[TimingRecord]]] = {point: [] for point in wanted}
         try:
             for start in range(self._protocol.timing.starts):
                 tell(f"starting workers ({start + 1} of {self._protocol.timing.starts})")
                 for point in wanted:
-                    self._man(point.model, start)
+                    self._man(point, start)
                     began = time.monotonic()
                     records = self._measure_once(point)
                     found[point].append(records)
                     rounds = max((len(record.rounds_ns) for record in records), default=0)
                     tell(f"{point.name.replace('-', ' ')}: {rounds} rounds in {time.monotonic() - began:.1f} s")
                 self.close()
+                keep({point: tuple(_joined(starts)) for point, starts in found.items()})
         finally:
             self.close()
         return {point: tuple(_joined(starts)) for point, starts in found.items()}
 
-    def _man(self, model: str, start: int) -> None:
-        """Have a worker of every backend and setting that hasn't failed in this model, and a second of the baseline."""
+    def _man(self, point: Point, start: int) -> None:
+        """Have a worker of each backend and setting that is measured and hasn't failed, and the baseline's second."""
+        model = point.model
         cores = cores_in_turn(start)
         lanes = [
-            (info, setting, False) for info in self._asked.backends for setting in settings_of(self._protocol, info)
+            (info, setting, False)
+            for info in self._asked.backends
+            for setting in timed_settings(self._protocol, info, point.operation)
         ]
-        lanes += [(info, "default", True) for info in self._asked.backends[:1]]
+        lanes += [(info, "default", True) for info, _, _ in lanes if info is self._asked.backends[0]][:1]
         self._lanes, fresh = [], []
         for info, setting, again in lanes:
             threads = threads_of(self._protocol, info, model, setting)
@@ -169,18 +176,22 @@ class Stopwatch:
             if _failure(info.name, setting, again, model) in self.failures:
                 continue
             if place not in self._alive:
-                self._alive[place] = self._lane(info, setting, threads, again, cores[:threads])
+                self._alive[place] = self._lane(info, model, place, cores[:threads])
                 fresh.append(self._alive[place])
             self._lanes.append(self._alive[place])
         for lane in fresh:
             with self._surviving(lane, model):
                 lane.worker.receive(self._protocol.workers.stall_seconds)
 
-    def _lane(self, info: BackendInfo, setting: Setting, threads: int, again: bool, cores: Sequence[int]) -> _Lane:
+    def _lane(
+        self, info: BackendInfo, model: str, place: tuple[str, Setting, bool, int], cores: Sequence[int]
+    ) -> _Lane:
+        """Start a worker; its log is named after the first model that it measures."""
+        _, setting, again, threads = place
         common = {"backend": address(info), "dataset": str(self._dataset)}
         task = {"mode": "time", "threads": threads, "setting": setting, "cores": list(cores)}
-        name = f"timing-{info.name.replace(':', '.')}"
-        name += ("" if setting == "default" else f"-{setting}-{threads}") + ("-again" if again else "")
+        name = f"timing-{info.name.replace(':', '.')}-{model}"
+        name += ("" if setting == "default" else f"-{setting}") + ("-again" if again else "")
         # What a framework's users get by default hands freed memory back.
         environment = worker_environment(info, threads, self._asked.device, keep_memory=setting == "tuned")
         worker = WorkerProcess(common, task, environment=environment, log=self._logs / f"{name}.log")
@@ -191,11 +202,11 @@ class Stopwatch:
         timing = self._protocol.timing
         for lane in self._lanes:
             lane.rounds, lane.calls = [], []
-        for lane in self._lanes_of(point):
+        for lane in list(self._lanes):
             with self._surviving(lane, point.model):
                 self._prepare(lane, point)
         done, stopped, began = 0, "limit", time.monotonic()
-        while done < timing.max_rounds and (lanes := self._lanes_of(point)):
+        while done < timing.max_rounds and (lanes := list(self._lanes)):
             orders = balanced_orders(len(lanes))
             for place in orders[done % len(orders)]:
                 lane = lanes[place]
@@ -213,12 +224,6 @@ class Stopwatch:
                     stopped = "time"
                     break
         return list(self._records(point, stopped))
-
-    def _lanes_of(self, point: Point) -> list[_Lane]:
-        """List the live workers that an operation is timed in."""
-        return [
-            lane for lane in self._lanes if lane.setting in timed_settings(self._protocol, lane.info, point.operation)
-        ]
 
     def _prepare(self, lane: _Lane, point: Point) -> None:
         spec = self._spec(lane, point).model_dump(mode="json")
@@ -384,7 +389,7 @@ def merged(
 
 def timing_key(spec: RunSpec, info: BackendInfo, baseline: str) -> str:
     """Key of a timing: the run that is timed, and the backend whose time it is held against."""
-    measured = f"{run_key(spec, info)} against {baseline} by {source_of('worker/measure.py')}"
+    measured = f"{run_key(spec, info)} against {baseline} by {source_of('worker/measure.py', 'timing/stopwatch.py')}"
     return hashlib.sha256(measured.encode()).hexdigest()
 
 

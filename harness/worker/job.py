@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,9 @@ from rnn_crosscheck.harness.weights import Weights, initial_weights
 
 #: examples that are padded and predicted at once
 CHUNK = 2048
+
+#: what the backend of this process was set up for: threads, seed, setting
+_SET_UP: set[tuple[int, int, Setting]] = set()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class Job:
 
     def setup(self, spec: RunSpec) -> None:
         """Prepare the backend for a run: deterministic, but for tuned settings, which have no other kernels."""
-        _set_up(self.backend, spec.threads, spec.seed, spec.setting)
+        asked = (spec.threads, spec.seed, spec.setting)
+        if asked not in _SET_UP:  # once a process, however many tasks there are
+            _SET_UP.add(asked)
+            threads, seed, setting = asked
+            self.backend.setup(threads=threads, seed=seed, setting=setting, deterministic=setting == "default")
 
     def create(self, spec: RunSpec, weights: Weights | None = None) -> Model:
         """Create a run's model with given weights; without, with canonical ones if matched, its own if native."""
@@ -86,9 +92,3 @@ class Job:
             parts.append(values)
             self.tell("predict")
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-@cache
-def _set_up(backend: Backend, threads: int, seed: int, setting: Setting) -> None:
-    """Set a backend up once a process, however many tasks there are: a framework's threads can't be changed later."""
-    backend.setup(threads=threads, seed=seed, setting=setting, deterministic=setting == "default")

@@ -70,8 +70,10 @@ def blocks(shown: Shown) -> Blocks:
     yield "\n".join(f"- {sentence}" for sentence in judgements(why)) or "There is no matched pair of backends to judge."
     if len(why.verdicts):
         if (why.verdicts["twins"] < ENOUGH_TWINS).any():
-            added = shown.command("--crosscheck-set", f"parity.continuing_twins={ENOUGH_TWINS}")
-            yield f"This adds the twins that a verdict takes: {added}"
+            added = ["--crosscheck-set", f"parity.continuing_twins={ENOUGH_TWINS}"]
+            if (why.verdicts["twins"] == 0).any() and shown.comparison.manifest.protocol.parity.twins_in:
+                added += ["--crosscheck-set", "parity.twins_in=[]"]
+            yield f"This adds the twins that a verdict takes: {shown.command(*added)}"
         yield how_to_read("verdicts-on-matched-pairs")
     yield from _causes(why)
     yield from _stages(why)

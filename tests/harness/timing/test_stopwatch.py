@@ -172,7 +172,7 @@ def test_a_worker_measures_all_models_unless_they_want_other_threads(tmp_path: P
     found = watch.measure(cells)
     assert watch.failures == {}
     assert sorted(path.stem.partition("fakes.")[2] for path in tmp_path.iterdir()) == [
-        "Steady", "Steady-again", "Tuned", "Tuned-tuned-2"
+        "Steady-rnn", "Steady-rnn-again", "Tuned-rnn", "Tuned-rnn-tuned"
     ]  # fmt: skip
     settings = [[record.setting for record in found[cell] if record.backend.endswith("Tuned")] for cell in cells]
     assert settings == [["default", "tuned"], ["default", "tuned"], ["default"]]

@@ -57,8 +57,9 @@ pytestmark = pytest.mark.long
 def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> None:
     folder, _ = comparison
     found = {path.name: read_record(path / "result.json", RunResult) for path in (folder / "runs").iterdir()}
-    assert len(found) == 2 * 2 * 2 + 2 * 2
-    assert sum(run.spec.twin == "continuing" for run in found.values()) == 2 * 2
+    assert len(found) == 2 * 2 * 2 + 2
+    twins = {(run.spec.backend, run.spec.model.name) for run in found.values() if run.spec.twin == "continuing"}
+    assert twins == {("pytorch", "rnn"), ("pytorch", "lstm")}  # as quick has them
     for run in found.values():
         assert run.status == "ok"
         assert run.peak_memory_bytes is not None
@@ -175,6 +176,7 @@ def test_a_cause_that_is_switched_on_fails_its_stage_and_is_named(tmp_path: Path
         **TINY,
         "training.factors.duplicates": "apart",
         "timing.settings": '["default", "tuned"]',
+        "parity.settings": '["default", "tuned"]',
     }.items():
         command += ["--crosscheck-set", f"{key}={value}"]
     command += ["--crosscheck-models=lstm", "--crosscheck-divisions=matched"]

@@ -225,7 +225,7 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
 ) -> None:
     result = pytester.runpytest_subprocess(*arguments("tests.fakes:Absent,tests.fakes:Steady"), "-k", "seed0")
     assert result.ret == 0, text(result)
-    result.assert_outcomes(passed=4, skipped=4, deselected=20)
+    result.assert_outcomes(passed=4, skipped=4, deselected=24)
     assert "pip install 'rnn-crosscheck[nobody]'" in text(result)
     statuses = {name: run.status for name, run in results(pytester.path).items()}
     assert sorted(statuses.values()) == ["ok"] * 4 + ["unavailable"] * 4

@@ -179,7 +179,8 @@ class Comparison:
             cells[self._plan.by_id[run_id].cell].append(future.done())
         everything: list[Future[Any]] = [*self._runs.values(), *self._checks.values()]
         if all(future.done() for future in everything):
-            return self._report_early(2, _REST)
+            more = self._selected.trained or self._selected.timed
+            return self._report_early(2, _REST) if more else ""
         return self._report_early(1, _SOON) if cells and all(any(done) for done in cells.values()) else ""
 
     def _report_early(self, step: int, rest: float) -> str:

@@ -97,7 +97,12 @@ def test_what_can_not_be_sent_is_an_error_of_its_own_call_alone(
     assert apart.call(talk) == "answer"
 
 
-def test_after_an_interruption_the_next_call_has_its_own_answer(apart: Apart, tmp_path: Path) -> None:
+def test_after_an_interruption_the_next_call_has_its_own_answer(
+    apart: Apart, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # Tests that a script runs in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     place = tmp_path / "place"
     first = apart.call(where)
 

@@ -49,7 +49,7 @@ def measured(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[Point, tuple[TimingRecord, ...]], dict[str, str]]:
     """What a stopwatch says of good and of broken backends, measured together."""
-    of = protocol("workers.stall_seconds=8", "timing.starts=2")
+    of = protocol("workers.stall_seconds=5", "timing.starts=2")
     watch = stopwatch(
         tmp_path_factory.mktemp("logs"), of, "Steady", "Sleepy", "Tuned", "Stuck", "Stopped", "Jumping", "Backwards"
     )
@@ -139,7 +139,7 @@ def test_a_sweep_measures_other_sizes(measured: Measured) -> None:
 @pytest.mark.parametrize(
     ("fake", "reason"),
     [
-        ("Stuck", r"^The worker said nothing for 8 s and was stopped\.$"),
+        ("Stuck", r"^The worker said nothing for 5 s and was stopped\.$"),
         ("Stopped", r"^A call of rnn-train_step took 0 ns by the worker's clock, which can't be\.$"),
         (
             "Jumping",

@@ -53,13 +53,13 @@ class Question:
 def questions(findings: Findings) -> list[Question]:
     """Give the rows of the verdict table that there is something to say to."""
     verdicts = findings.verdicts
-    rows = [Question(f"more accurate, {name}", "accuracy", _accuracy(verdicts, name)) for name in _UNDER]
+    rows = [Question(f"accuracy, {name}", "accuracy", _accuracy(verdicts, name)) for name in _UNDER]
     rows += [
-        Question("rounding alone changes", "causes", dict(_rounding(findings.why))),
-        Question("first cause, its size", "causes", dict(_first_causes(findings.why))),
-        Question("computes the right thing", "causes", dict(_stages(findings.why))),
-        Question("faster training step", "speed", _speed(verdicts)),
-        Question("disagreement, native", "agreement", dict(_disagreement(findings))),
+        Question("rounding alone, %", "causes", dict(_rounding(findings.why))),
+        Question("cause, probability", "causes", dict(_first_causes(findings.why))),
+        Question("computes right", "causes", dict(_stages(findings.why))),
+        Question("step time, ratio", "speed", _speed(verdicts)),
+        Question("differ, native, %", "agreement", dict(_disagreement(findings))),
     ]
     return [row for row in rows if row.cells]
 
@@ -80,7 +80,7 @@ def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     if row.verdict == UNDECIDED:
         return Cell(said=f"undecided: {row.best} {gap} {span}; {_more_seeds(row.needed)}")
     why = "one seed" if row.seeds == 1 else "no spread over seeds"
-    return Cell(said=f"? {row.best} {gap} ({why})")
+    return Cell(said=f"? {why}: {row.best} {gap}")
 
 
 def _more_seeds(needed: float) -> str:
@@ -108,14 +108,14 @@ def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:
             twins = rows.loc[rows["kind"] == kinds[0], "disagreement"]
             said.append(_from_to(twins))
         if len(pairs):
-            said.append(f"backends {_from_to(pairs)}")
+            said.append(f"two backends {_from_to(pairs)}")
         if kinds:
             yield str(model), Cell(said="; ".join(said))
 
 
 def _from_to(shares: pd.Series) -> str:
     least, most = percent(shares.min()), percent(shares.max())
-    return f"{most} %" if least == most else f"{least} to {most} %"
+    return most if least == most else f"{least} to {most}"
 
 
 def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
@@ -151,8 +151,8 @@ def _disagreement(findings: Findings) -> Iterator[tuple[str, Cell]]:
             continue
         row = next(each(known.loc[[beyond.idxmax()]]))
         pair = f"{row.backend_a} and {row.backend_b}: " if len(rows) > 1 else ""
-        floor = "one seed: no floor" if pd.isna(row.floor) else f"two seeds of one: {percent(row.floor)} %"
-        yield str(model), Cell(said=f"{pair}{percent(row.disagreement)} % ({floor})")
+        floor = "one seed: no floor" if pd.isna(row.floor) else f"seeds of one backend {percent(row.floor)}"
+        yield str(model), Cell(said=f"{pair}{percent(row.disagreement)} ({floor})")
 
 
 # --- in sentences -------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def accuracy_in_words(findings: Findings) -> list[str]:
         if len(undecided := rows[rows["verdict"] == UNDECIDED]):
             parts.append(f"undecided: {_models(undecided)}")
         if len(unknown := rows[rows["verdict"] == "?"]):
-            why = "one seed decides nothing" if (unknown["seeds"] == 1).all() else "too few seeds to tell"
+            why = "one seed can't decide" if (unknown["seeds"] == 1).all() else "too few seeds to tell"
             parts.append(f"{why} ({_models(unknown)})")
         said.append(f"{_UNDER[str(division)]} {'; '.join(parts)}.")
     return said

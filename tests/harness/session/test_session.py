@@ -79,7 +79,7 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
         assert (folder / "comparison" / name).is_file()
     assert str(folder / "comparison" / "report.md") in shown
     verdict = shown.split("= verdict =")[1].split("\n=")[0]
-    for asked in ("more accurate, native", "more accurate, matched", "faster training step"):
+    for asked in ("accuracy, native", "accuracy, matched", "step time, ratio"):
         assert asked in verdict
 
 

@@ -92,7 +92,7 @@ def test_its_tables_are_for_who_asks_and_ours_come_last(compared: Compared, tmp_
     assert "Name (time in" not in silent
     for shown, folder in ((asked, compared.folder), (silent, copy.folder)):
         *_, verdict, report = re.split(r"\n=+ (?:verdict|report) =+\n", shown)
-        assert "more accurate, native" in verdict
+        assert "accuracy, native" in verdict
         assert report == f"{folder}/comparison/report.md\n"
 
 

@@ -143,7 +143,7 @@ def test_times_alone_and_stages_alone_say_their_news_first(tmp_path: Path) -> No
 
 def test_one_seed_decides_nothing_and_more_seeds_are_named_with_their_command(tmp_path: Path) -> None:
     one = load(write_comparison(tmp_path / "one", seeds={"native": (0,)}))
-    assert in_short(find(one))[0] == "With their own defaults (*native*) one seed decides nothing (rnn and lstm)."
+    assert in_short(find(one))[0] == "With their own defaults (*native*) one seed can't decide (rnn and lstm)."
     two = load(write_comparison(tmp_path / "two", seeds={"native": (0, 1)}))
     source, _ = pages(two, find(two))
     said = re.search(r"- (\d+) native seeds would probably decide lstm, about (\S+ min) here: `(.*)`", source)

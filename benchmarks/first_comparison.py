@@ -39,12 +39,14 @@ def prepared(commit: str, folder: Path, installed: bool) -> tuple[list[str], dic
     """Clone a commit and install it; returns the command of its comparison and the environment to run it in."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     subprocess.run(["git", "-C", str(folder), "checkout", "--quiet", commit], check=True)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": ""}
+    # Unbuffered: when a line comes is what is measured.
+    own = {"CROSSCHECK_CACHE": str(folder / "cache"), "PYTHONPATH": "", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **own}
     if installed:
         environment["PYTHONPATH"] = os.pathsep.join([str(folder / "src"), str(folder)])
         return [sys.executable, "-m", "pytest", "--benchmark"], environment
     began = time.monotonic()
-    # What it installs, and nothing else: the comparison itself is an option that only lists.
+    # It installs, and then lists what it would run.
     subprocess.run(["make", "benchmark", "ARGS=--collect-only -q"], cwd=folder, env=environment, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     print(f"  installed in {time.monotonic() - began:.0f} s")

@@ -1,10 +1,13 @@
 """One tiny comparison with both real frameworks, as a user types it."""
 
 import json
+import os
 import platform
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +25,7 @@ from rnn_crosscheck.harness.results import (
     occlusion_tables,
     read_record,
 )
+from tests.conftest import ROOT
 
 TINY = {
     "data.train_examples": "400",
@@ -52,6 +56,22 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 pytestmark = pytest.mark.long
+
+
+def test_make_benchmark_needs_nothing_that_only_tests_and_linters_need(tmp_path: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    tools = {re.split(r"[^\w-]", line)[0].lower() for line in extras["dev"]}
+    tools -= {"rnn-crosscheck", "scikit-learn", "setuptools"}  # these come with others, or with the environment
+    modules = [name for name, owners in packages_distributions().items() if tools & {one.lower() for one in owners}]
+    assert {"hypothesis", "xdist", "pytest_timeout", "mypy"} <= set(modules)
+    for name in modules:
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}', name={name!r})")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "benchmark", "-p", "crosscheck"]
+    command += ["--benchmark", "--collect-only", "-q"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "test_training[native-pytorch-lstm-seed0]" in answer.stdout
 
 
 def test_every_run_of_both_frameworks_is_there(comparison: tuple[Path, str]) -> None:

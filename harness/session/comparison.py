@@ -137,15 +137,13 @@ class Comparison:
         checks = [check for check in self._plan.checks if check.name in self._selected.checks]
         runs = [self._plan.by_id[run_id] for run_id in self._selected.runs]
         self._screen.expect({**{check.name: check for check in checks}, **{run.run_id: run for run in runs}})
-        # The stages first: they are quick, and what they find may spare the training. Then a run of each cell, so that
-        # there is something to read; then what tells of causes.
+        # First a run of each cell, so that there is something to read; then what tells of causes; then the other seeds.
         groups = together(checks)
         plain = [group for group in groups if group[0].mode == "parity" and group[0].spec.setting == "default"]
-        self._submit_checks(plain)
         first = {run.cell: run for run in reversed(runs) if not (run.spec.twin or run.spec.variant)}
         ordered = largest_first(runs)
         self._submit([run for run in ordered if run is first.get(run.cell)])
-        self._submit_checks([group for group in groups if group not in plain])
+        self._submit_checks([*plain, *(group for group in groups if group not in plain)])
         self._submit([run for run in ordered if run is not first.get(run.cell)])
 
     def _submit(self, runs: Sequence[PlannedRun]) -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness import tables
+from rnn_crosscheck.harness.folder import sha256_of, write_json
 from rnn_crosscheck.harness.protocol import Division, RunSpec, load_protocol
 from rnn_crosscheck.harness.results import (
     DatasetFacts,
@@ -65,16 +66,15 @@ def write(folder: Path, examples: int) -> None:
     ids = [f"test-{number:06d}" for number in range(examples)]
     texts = [" ".join(vocabulary[generator.integers(0, 5000, length)]) for length in lengths]
     folder.mkdir(parents=True)
-    pd.DataFrame(
-        {
-            "example_id": ids,
-            "label": labels,
-            "text": texts,
-            "length": lengths.astype(np.int32),
-            "oov": generator.beta(2, 20, examples).astype(np.float32),
-            "truncated": lengths > protocol.data.length,
-        }
-    ).to_parquet(folder / "test.parquet", index=False)
+    columns = {
+        "example_id": ids,
+        "label": labels,
+        "text": texts,
+        "length": lengths,
+        "oov": generator.beta(2, 20, examples),
+        "truncated": lengths > protocol.data.length,
+    }
+    tables.write(folder / "test.parquet", tables.TEST, columns)
     split = SplitFacts(
         examples=examples, positive=examples // 2, length_min=8, length_mean=float(WORDS), length_median=174.0,
         length_max=int(lengths.max()), truncated_share=0.08, oov_share=0.08,
@@ -84,6 +84,7 @@ def write(folder: Path, examples: int) -> None:
         DatasetFacts(
             name="made up", source="random words", fingerprint="fade" * 16, distinct_words=5000,
             splits={"test": split}, inputs_hash="c0ffee",
+            files={"test.parquet": sha256_of(folder / "test.parquet")},
         ),
     )  # fmt: skip
     shared = generator.normal(size=examples)

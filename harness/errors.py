@@ -6,7 +6,8 @@ expected, what came and what to do; it is shown as it is, without a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class CrosscheckError(Exception):
@@ -27,6 +28,32 @@ class ContractError(CrosscheckError):
 
 class ResultsError(CrosscheckError):
     """Results on disk that are missing, damaged or don't belong together."""
+
+
+class DamageError(ResultsError):
+    """A file of results that is missing or isn't what was written; it can be made anew."""
+
+
+@contextmanager
+def in_a_sentence(what: str) -> Iterator[None]:
+    """Turn what the system or a library has against a file into a `CrosscheckError`; `what` couldn't be done.
+
+    It stands at each door: where a user's files come in, and where ours go out.
+    """
+    try:
+        yield
+    except CrosscheckError:
+        raise
+    except RecursionError:
+        raise CrosscheckError(f"{what}: something in it is nested too deeply.") from None
+    except MemoryError:
+        raise CrosscheckError(f"{what}: there isn't memory enough.") from None
+    except OSError as error:
+        raise CrosscheckError(f"{what}: {error}.") from None
+    except Exception as error:
+        if not type(error).__module__.startswith("pyarrow"):
+            raise
+        raise CrosscheckError(f"{what}: {str(error).splitlines()[0]}.") from None
 
 
 def unknown(what: str, got: str, valid: Iterable[str]) -> UsageError:

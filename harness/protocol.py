@@ -31,13 +31,19 @@ _PRESETS = Path(__file__).parent / "protocols"
 _NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
-class _Frozen(BaseModel, frozen=True, extra="forbid", strict=True):
+#: limits of what is counted, and of what is planned one by one: more is a slip of the keyboard, and no machine's
+_MANY, _FEW = 10**8, 10_000
+
+
+class _Frozen(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """A typed, frozen record that refuses keys it doesn't know."""
 
 
 def _seeds(value: Any) -> Any:  # noqa: ANN401 - a raw value from TOML or the command line
     """Read a count as the seeds 0 to count - 1 and a list as the seeds themselves."""
     if isinstance(value, int) and not isinstance(value, bool):
+        if value > _FEW:
+            raise ValueError(f"at most {_FEW} seeds can be asked for")
         return tuple(range(value))
     return _listed(value)
 
@@ -59,11 +65,11 @@ class DataSpec(_Frozen):
     """Which examples, how many, and how they are encoded."""
 
     dataset: Annotated[str, Field(min_length=1, description="name of the dataset")] = "reviews"
-    vocabulary: Annotated[int, Field(ge=5, description="ids run from 0 to vocabulary - 1")] = 5000
-    length: Annotated[int, Field(ge=1, description="tokens an example is cut or padded to")] = 500
-    train_examples: Annotated[int, Field(ge=0, description="0 takes all")] = 0
-    valid_examples: Annotated[int, Field(ge=0, description="0 takes all")] = 0
-    test_examples: Annotated[int, Field(ge=0, description="0 takes all")] = 0
+    vocabulary: Annotated[int, Field(ge=5, le=_MANY, description="ids run from 0 to vocabulary - 1")] = 5000
+    length: Annotated[int, Field(ge=1, le=_MANY, description="tokens an example is cut or padded to")] = 500
+    train_examples: Annotated[int, Field(ge=0, le=_MANY, description="0 takes all")] = 0
+    valid_examples: Annotated[int, Field(ge=0, le=_MANY, description="0 takes all")] = 0
+    test_examples: Annotated[int, Field(ge=0, le=_MANY, description="0 takes all")] = 0
     validation_fraction: Annotated[
         float,
         Field(gt=0, lt=1, description="first part of the training split; for datasets without a validation split"),
@@ -75,9 +81,9 @@ class Architecture(_Frozen):
 
     name: Annotated[str, Field(pattern=_NAME)]
     cell: Cell
-    units: Annotated[int, Field(ge=1)]
+    units: Annotated[int, Field(ge=1, le=_MANY)]
     activation: Literal["relu", "tanh"] = "tanh"
-    embedding: Annotated[int, Field(ge=1)] = 32
+    embedding: Annotated[int, Field(ge=1, le=_MANY)] = 32
 
     @model_validator(mode="after")
     def _gated_is_tanh(self) -> Architecture:
@@ -91,8 +97,8 @@ class Architecture(_Frozen):
 class ModelSpec(Architecture):
     """A model complete with the sizes that the data gives it; what a backend creates."""
 
-    vocabulary: Annotated[int, Field(ge=5)]
-    length: Annotated[int, Field(ge=1)]
+    vocabulary: Annotated[int, Field(ge=5, le=_MANY)]
+    length: Annotated[int, Field(ge=1, le=_MANY)]
 
     @property
     def biases(self) -> int:
@@ -144,8 +150,8 @@ class TrainingSpec(_Frozen):
     the framework's defaults.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 3
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Annotated[int, Field(ge=1, le=_MANY)] = 3
+    batch_size: Annotated[int, Field(ge=1, le=_MANY)] = 32
     loss: Literal["binary_crossentropy"] = "binary_crossentropy"
     optimizer: Literal["adam"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -204,16 +210,16 @@ class SeedsSpec(_Frozen):
         return self.native if division == "native" else self.matched
 
 
-_Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
+_Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=_MANY)], ...], BeforeValidator(_listed)]
 
 
 class TimingSpec(_Frozen):
     """How the interleaved measurement goes (see docs/timing.md)."""
 
-    warmup: Annotated[int, Field(ge=1, description="rounds run and thrown away")] = 3
-    starts: Annotated[int, Field(ge=1, description="times that the workers of a model are started afresh")] = 5
-    min_rounds: Annotated[int, Field(ge=5, description="of each start")] = 10
-    max_rounds: Annotated[int, Field(ge=5, description="of each start")] = 100
+    warmup: Annotated[int, Field(ge=1, le=_FEW, description="rounds run and thrown away")] = 3
+    starts: Annotated[int, Field(ge=1, le=_FEW, description="times that the workers of a model are started afresh")] = 5
+    min_rounds: Annotated[int, Field(ge=5, le=_FEW, description="of each start")] = 10
+    max_rounds: Annotated[int, Field(ge=5, le=_FEW, description="of each start")] = 100
     target: Annotated[float, Field(gt=0, lt=1, description="reach of the ratio's 95 % interval over rounds")] = 0.01
     max_seconds: Annotated[
         float, Field(gt=0, description="of one operation in one start; at least min_rounds are measured")
@@ -243,16 +249,17 @@ class ParitySpec(_Frozen):
     Twins are of the first matched seed of each backend and model.
     """
 
-    initial_twins: Annotated[int, Field(ge=0, description="one weight moved by one ulp before training")] = 0
+    initial_twins: Annotated[int, Field(ge=0, le=_FEW, description="one weight moved by one ulp before training")] = 0
     continuing_twins: Annotated[
-        int, Field(ge=0, description="every update disturbed by noise of the size of the backend's own rounding")
+        int,
+        Field(ge=0, le=_FEW, description="every update disturbed by noise of the size of the backend's own rounding"),
     ] = 0
     twins_in: Annotated[
         tuple[str, ...],
         BeforeValidator(_listed),
         Field(description="backends that have twins; none named, or none of these compared: all"),
     ] = ()
-    probes: Annotated[int, Field(ge=1, description="test examples predicted along the way")] = 256
+    probes: Annotated[int, Field(ge=1, le=_MANY, description="test examples predicted along the way")] = 256
     settings: Annotated[
         tuple[Setting, ...], BeforeValidator(_listed), Field(description="whose stages are compared, of each backend")
     ] = SETTINGS
@@ -268,8 +275,8 @@ class MarginSpec(_Frozen):
 class WorkerSpec(_Frozen):
     """Processes and threads."""
 
-    threads: Annotated[int, Field(ge=1, description="threads of one worker, pinned")] = 1
-    jobs: Annotated[int, Field(ge=0, description="runs trained side by side; 0 takes cores / threads")] = 0
+    threads: Annotated[int, Field(ge=1, le=_FEW, description="threads of one worker, pinned")] = 1
+    jobs: Annotated[int, Field(ge=0, le=_FEW, description="runs trained side by side; 0 takes cores / threads")] = 0
     stall_seconds: Annotated[float, Field(gt=0, description="a worker silent for longer is stopped")] = 600.0
 
 
@@ -319,7 +326,9 @@ class RunSpec(_Frozen):
     device: Literal["cpu", "cuda"]
     threads: int
     setting: Setting = "default"
-    probes: Annotated[int, Field(ge=0, description="test examples predicted along the way; 0 for no trace")] = 0
+    probes: Annotated[
+        int, Field(ge=0, le=_MANY, description="test examples predicted along the way; 0 for no trace")
+    ] = 0
     twin: Literal["", "initial", "continuing"] = ""
     twin_number: int = 0
     variant: Annotated[str, Field(description="what is switched, for a run that isn't the protocol's own")] = ""
@@ -414,6 +423,8 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise UsageError(f"{where} is nested too deeply for a protocol.") from None
     base = tree.pop("extends", None)
     if base is None:
         tree.setdefault("name", Path(where).stem)
@@ -451,7 +462,7 @@ def _put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:  # noqa
 def _value(text: str) -> Any:  # noqa: ANN401 - a TOML value
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

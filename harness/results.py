@@ -1,11 +1,12 @@
 """Results on disk: one folder a run, JSON beside Parquet, whole or absent.
 
-Layout of a comparison's folder::
+Every record carries the digest of itself and of the tables that it describes (`harness.tables` has their columns); what
+doesn't fit is as good as absent, and is made anew. Layout of a comparison's folder::
 
     comparison/
       manifest.json                  protocol, dataset, runs asked for, command
       dataset.json                   sizes, balance, lengths, truncation of the encoded dataset
-      test.parquet                   example_id, label, text, length, oov (share), truncated
+      test.parquet                   the test examples with their texts
       runs/<run id>/result.json      RunResult
       runs/<run id>/predictions.parquet
       runs/<run id>/weights.npz      what the run was trained to, in the canonical layout; not of twins and variants
@@ -13,8 +14,9 @@ Layout of a comparison's folder::
       parity/<division>-<backend>-<model>.json         ParityRecord
       parity/effects-<model>.json                      EffectsRecord
       transplants/<backend>.json                       TransplantsRecord: trained weights of all, in this backend
-      occlusions/<backend>.json                        OcclusionsRecord; whole when this file is there
+      occlusions/<backend>.json                        OcclusionsRecord
       occlusions/<backend>.parquet, <backend>.words.parquet    what it describes
+      parity/, transplants/, occlusions/<name>.lost.json       LostCheck: why a record isn't there
       timings.json                   TimingResults
       comparison.json  report.md  figures/     written by `reports`
       logs/<run id>.log              what the worker printed
@@ -22,24 +24,26 @@ Layout of a comparison's folder::
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from rnn_crosscheck.harness.errors import ResultsError
-from rnn_crosscheck.harness.folder import new_folder, write_json
+from rnn_crosscheck.harness import tables
+from rnn_crosscheck.harness.errors import DamageError
+from rnn_crosscheck.harness.folder import new_folder, sha256_of, unsealed, write_json
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
-from rnn_crosscheck.harness.weights import PARAMETERS, Weights
+from rnn_crosscheck.harness.weights import Weights
 
-FORMAT = 1
+Format = Literal[2]
+FORMAT: Format = 2
+
+#: the files of a run: its record, what it predicts, what it was trained to, and the course of its training
+RESULT, PREDICTIONS, WEIGHTS = "result.json", "predictions.parquet", "weights.npz"
+COURSE, PROBES = "trace.parquet", "probes.parquet"
 
 Status = Literal["ok", "failed", "unavailable"]
 
@@ -56,43 +60,52 @@ class _Record(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """Built when first used: whoever only lists the runs needs none of these."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+#: a part of a path that leads nowhere else
+Name = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]*$", max_length=250)]
+#: name of a file -> its SHA-256, in hexadecimal
+Files = dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+
 class EpochRecord(_Record):
     """One epoch: training figures over moving weights, validation figures after it."""
 
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    seconds: Annotated[float, Field(description="training only, validation left out")]
+    epoch: Count
+    train_loss: Amount
+    train_accuracy: Share
+    valid_loss: Amount
+    valid_accuracy: Share
+    seconds: Annotated[Amount, Field(description="training only, validation left out")]
 
 
 class LayerRecord(_Record):
     """One row of the layer table."""
 
     name: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    trainable: int
+    output_shape: tuple[Count, ...]
+    parameters: Count
+    trainable: Count
 
 
 class Scores(_Record):
     """Figures on the test split, computed by the harness from the stored probabilities."""
 
-    accuracy: float
-    loss: float
-    examples: int
+    accuracy: Share
+    loss: Amount
+    examples: Count
 
 
 class Durations(_Record):
     """Seconds of the parts of a run."""
 
-    start: Annotated[float, Field(description="from process start to a framework that is imported and set up")]
-    build: Annotated[float, Field(description="creating the model")]
-    first_step: Annotated[float, Field(description="first batch of the first epoch, with padding, tracing, compiling")]
-    train: Annotated[float, Field(description="sum of the epochs")]
-    predict: Annotated[float, Field(description="the test split, once")]
-    total: Annotated[float, Field(description="the whole process")]
+    start: Annotated[Amount, Field(description="from process start to a framework that is imported and set up")]
+    build: Annotated[Amount, Field(description="creating the model")]
+    first_step: Annotated[Amount, Field(description="first batch of the first epoch, with padding, tracing, compiling")]
+    train: Annotated[Amount, Field(description="sum of the epochs")]
+    predict: Annotated[Amount, Field(description="the test split, once")]
+    total: Annotated[Amount, Field(description="the whole process")]
 
 
 class Failure(_Record):
@@ -106,11 +119,10 @@ class Failure(_Record):
 class TraceFacts(_Record):
     """What a traced run left beside its result.
 
-    ``trace.parquet``: step (from 1), loss, gradient_norm. ``probes.parquet``: example_id and, for each of `steps`, a
-    column ``step_N`` with the probabilities after N updates.
+    ``trace.parquet``: `harness.tables.COURSE`. ``probes.parquet``: `harness.tables.probes` of `steps`.
     """
 
-    steps: tuple[int, ...]
+    steps: tuple[Count, ...]
     noise: Annotated[
         dict[str, float],
         Field(description="continuing twin: standard deviation of what is added, by parameter and gate"),
@@ -120,8 +132,8 @@ class TraceFacts(_Record):
 class RunResult(_Record):
     """What one run left behind; `status` says which of the optional parts are there."""
 
-    format: int = FORMAT
-    run_id: str
+    format: Format = FORMAT
+    run_id: Name
     spec: RunSpec
     key: str
     status: Status
@@ -129,13 +141,20 @@ class RunResult(_Record):
     history: tuple[EpochRecord, ...] = ()
     layers: tuple[LayerRecord, ...] = ()
     durations: Durations | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Count | None = None
     environment: dict[str, str] = {}
     trace: TraceFacts | None = None
     inputs_hash: Annotated[str, Field(description="hash of ids, labels and encoded inputs of the test split")] = ""
     jobs: Annotated[int, Field(description="runs trained side by side at the time")] = 1
     finished: Annotated[str, Field(description="UTC, ISO 8601")] = ""
     failure: Failure | None = None
+    files: Annotated[Files, Field(description="the files beside it")] = {}
+
+    @property
+    def described(self) -> set[str]:
+        """Names of the files that such a run must have."""
+        ok, traced = self.status == "ok", self.trace is not None
+        return {*[PREDICTIONS] * ok, *[WEIGHTS] * (ok and keeps_weights(self.spec)), *[COURSE, PROBES] * traced}
 
 
 class TimingRecord(_Record):
@@ -149,23 +168,23 @@ class TimingRecord(_Record):
     division: str = "native"
     batch_size: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
     length: Annotated[int, Field(description="of a sweep; 0 for the protocol's")] = 0
-    examples: Annotated[int, Field(description="examples in one call")]
-    rounds_ns: Annotated[tuple[int, ...], Field(description="median time of a call in each round, start after start")]
+    examples: Annotated[Count, Field(description="examples in one call")]
+    rounds_ns: Annotated[tuple[Count, ...], Field(description="median time of a call in each round, start after start")]
     starts: Annotated[
-        tuple[int, ...], Field(description="rounds of each start of the workers, in order; empty for a single one")
+        tuple[Count, ...], Field(description="rounds of each start of the workers, in order; empty for a single one")
     ] = ()
     again_ns: Annotated[
-        tuple[int, ...], Field(description="the A/A pair: the same measured in a second worker; baseline only")
+        tuple[Count, ...], Field(description="the A/A pair: the same measured in a second worker; baseline only")
     ] = ()
     calls_ns: Annotated[
-        tuple[int, ...], Field(description="every call of every round, in order; of single examples only")
+        tuple[Count, ...], Field(description="every call of every round, in order; of single examples only")
     ] = ()
-    build_ns: Annotated[int, Field(description="creating the model; mean over starts")] = 0
-    first_call_ns: Annotated[int, Field(description="creating the model and the first call together, likewise")]
+    build_ns: Annotated[Count, Field(description="creating the model; mean over starts")] = 0
+    first_call_ns: Annotated[Count, Field(description="creating the model and the first call together, likewise")]
     baseline: bool
     stopped: Annotated[str, Field(description="why the rounds ended: 'target', 'limit' of rounds, or 'time'")]
-    threads: int
-    peak_memory_bytes: int
+    threads: Count
+    peak_memory_bytes: Count
     environment: dict[str, str] = {}
 
     @property
@@ -177,7 +196,7 @@ class TimingRecord(_Record):
 class TimingResults(_Record):
     """Everything that was timed in one comparison."""
 
-    format: int = FORMAT
+    format: Format = FORMAT
     records: tuple[TimingRecord, ...] = ()
     failures: dict[str, str] = {}
 
@@ -228,8 +247,8 @@ class ParityRecord(_Record):
     stages: tuple[StageRecord, ...]
     kinks: Kinks | None = None
     explanation: Explanation | None = None
-    seconds: float
-    peak_memory_bytes: int
+    seconds: Amount
+    peak_memory_bytes: Count
 
     @property
     def first_failed(self) -> StageRecord | None:
@@ -256,7 +275,7 @@ class EffectsRecord(_Record):
     probes: int
     declared: Annotated[tuple[str, ...], Field(description="backends that say what their native models do")] = ()
     effects: tuple[EffectRecord, ...]
-    seconds: float
+    seconds: Amount
 
 
 class TransplantRecord(_Record):
@@ -266,55 +285,62 @@ class TransplantRecord(_Record):
     backend: Annotated[str, Field(description="of the source")]
     model: str
     division: str
-    seed: int
-    examples: int
-    max_difference: Annotated[float, Field(description="in probability")]
-    mean_difference: float
-    changed: Annotated[int, Field(description="predictions at threshold 0.5 that differ")]
+    seed: Count
+    examples: Count
+    max_difference: Annotated[Share, Field(description="in probability")]
+    mean_difference: Share
+    changed: Annotated[Count, Field(description="predictions at threshold 0.5 that differ")]
 
 
 class TransplantsRecord(_Record):
     """Trained weights of every backend, its own among them, in one backend."""
 
-    format: int = FORMAT
+    format: Format = FORMAT
     key: str
-    keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    keys: Annotated[dict[Name, str], Field(description="run id -> key of the result that was looked at")]
     finished: Annotated[dict[str, str], Field(description="run id -> when the run whose weights were taken ended")] = {}
     backend: Annotated[str, Field(description="the target")]
     transplants: tuple[TransplantRecord, ...]
     left_out: Annotated[dict[str, str], Field(description="run id -> why its weights weren't taken")] = {}
-    seconds: float
+    seconds: Amount
 
 
 class OcclusionsRecord(_Record):
     """What one backend's runs say to their examples when tokens are left out.
 
-    Beside it, ``<backend>.parquet``: run_id, example_id, window (int8: tokens left out, 0 for none), position (int32:
-    the first of them among the words that the models see, from 0; -1 for none), probability (float32). And
-    ``<backend>.words.parquet``: example_id, position, word, oov (bool: the models don't know it).
+    Beside it, ``<backend>.parquet`` and ``<backend>.words.parquet``: `harness.tables.OCCLUDED` and `WORDS`.
     """
 
-    format: int = FORMAT
+    format: Format = FORMAT
     key: str
-    keys: Annotated[dict[str, str], Field(description="run id -> key of the result that was looked at")]
+    keys: Annotated[dict[Name, str], Field(description="run id -> key of the result that was looked at")]
     finished: Annotated[dict[str, str], Field(description="run id -> when the run whose weights were taken ended")] = {}
     backend: str
-    runs: Annotated[dict[str, tuple[str, ...]], Field(description="run id -> ids of its examples")]
+    runs: Annotated[dict[Name, tuple[str, ...]], Field(description="run id -> ids of its examples")]
     left_out: Annotated[dict[str, str], Field(description="run id -> why it isn't among the runs")] = {}
-    seconds: float
+    files: Annotated[Files, Field(description="the tables beside it")] = {}
+    seconds: Amount
+
+
+class LostCheck(_Record):
+    """Why there is no record of a check: it lies where the record would, as ``<name>.lost.json``."""
+
+    key: str
+    keys: Annotated[dict[Name, str], Field(description="run id -> key, of the runs that it needed")] = {}
+    reason: str
 
 
 class SplitFacts(_Record):
     """Figures of one split as the protocol uses it."""
 
-    examples: int
-    positive: int
-    length_min: int
-    length_mean: float
-    length_median: float
-    length_max: int
-    truncated_share: float
-    oov_share: Annotated[float, Field(description="tokens out of vocabulary, among tokens kept")]
+    examples: Count
+    positive: Count
+    length_min: Count
+    length_mean: Amount
+    length_median: Amount
+    length_max: Count
+    truncated_share: Share
+    oov_share: Annotated[Share, Field(description="tokens out of vocabulary, among tokens kept")]
 
 
 class ExampleFacts(_Record):
@@ -329,7 +355,7 @@ class ExampleFacts(_Record):
 class DatasetFacts(_Record):
     """What the report says about the dataset."""
 
-    format: int = FORMAT
+    format: Format = FORMAT
     name: str
     source: str
     fingerprint: str
@@ -343,28 +369,32 @@ class DatasetFacts(_Record):
     shortest: ExampleFacts | None = None
     longest: ExampleFacts | None = None
     longest_id: str = ""
-    longest_length: int = 0
+    longest_length: Count = 0
     inputs_hash: str
+    files: Annotated[Files, Field(description="test.parquet, which lies beside it")] = {}
 
 
 class Manifest(_Record):
     """What was asked for: the runs of a comparison, in order."""
 
-    format: int = FORMAT
+    format: Format = FORMAT
     protocol: Protocol
     command: str
     created: str
-    device: str
+    device: Literal["cpu", "cuda"]
     backends: tuple[str, ...]
     inference: Annotated[tuple[str, ...], Field(description="those of the backends that train nothing")] = ()
-    runs: tuple[str, ...]
+    runs: tuple[Name, ...]
     keys: Annotated[
-        dict[str, str], Field(description="run id -> key; a result with another key belongs to another comparison")
+        dict[Name, str], Field(description="run id -> key; a result with another key belongs to another comparison")
     ] = {}
     variants: Annotated[
-        tuple[str, ...], Field(description="run ids of twins and of runs with a switched factor; not among `runs`")
+        tuple[Name, ...], Field(description="run ids of twins and of runs with a switched factor; not among `runs`")
     ] = ()
-    parity_keys: Annotated[dict[str, str], Field(description="name of the file in parity/ -> key")] = {}
+    parity_keys: Annotated[dict[Name, str], Field(description="name of the file in parity/ -> key")] = {}
+    trained: Annotated[
+        tuple[Name, ...], Field(description="what is asked of trained weights: transplants-pytorch, occlusions-pytorch")
+    ] = ()
     timing_keys: Annotated[
         dict[str, str], Field(description="backend/model -> key; a timing with another key isn't of this comparison")
     ] = {}
@@ -374,37 +404,34 @@ class Manifest(_Record):
         str, Field(description="folder of the earlier comparison to compare with, from this one; empty for none")
     ] = ""
 
-
-# --- reading and writing ------------------------------------------------------------------------------------
+    @model_validator(mode="after")
+    def _distinct(self) -> Manifest:
+        if len({*self.runs, *self.variants}) < len(self.runs) + len(self.variants):
+            raise ValueError("a run is listed twice")
+        return self
 
 
 def read_record(path: Path, record: type[Record]) -> Record:
-    """Read one JSON record.
+    """Read one JSON record, which must be what was written.
 
     Raises
     ------
-    ResultsError
+    DamageError
         The file is missing, damaged or of another format.
     """
+    content = unsealed(tables.bytes_of(path))
+    if content is None:
+        raise DamageError(
+            f"{path} is damaged or was written by another version: it isn't what its digest was taken of."
+        )
     try:
-        return record.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ResultsError(f"There is no {path}; has the comparison been run?") from None
+        return record.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(
+        raise DamageError(
             f"{path} is damaged or was written by another version: {where or 'file'}: {first['msg']}."
         ) from None
-
-
-def hash_inputs(example_ids: NDArray[np.str_] | list[str], labels: NDArray[np.int8], tokens: NDArray[np.int32]) -> str:
-    """Hash ids, labels and encoded inputs (n, length) of a split, so that no two splits are ever mixed up."""
-    digest = hashlib.sha256("\n".join(example_ids).encode())
-    digest.update(np.ascontiguousarray(labels, np.int8).tobytes())
-    digest.update(str(tokens.shape).encode())
-    digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
-    return digest.hexdigest()
 
 
 def write_run(
@@ -421,23 +448,16 @@ def write_run(
 
     `weights` are kept beside them, if given. `beside` writes what else there is into the folder that it is given.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     with new_folder(folder) as scratch:
         if probabilities is not None:
-            schema = pa.schema({"example_id": pa.string(), "label": pa.int8(), "probability": pa.float32()})
-            table = pa.table([example_ids, labels, probabilities], schema=schema)
-            pq.write_table(table, scratch / "predictions.parquet")
+            columns = {"example_id": example_ids, "label": labels, "probability": probabilities}
+            tables.write(scratch / PREDICTIONS, tables.PREDICTIONS, columns)
         if weights is not None:
             np.savez(scratch / WEIGHTS, **weights)  # type: ignore[arg-type]  # names of parameters aren't its options
         if beside is not None:
             beside(scratch)
-        write_json(scratch / "result.json", result)
-
-
-#: the file of a run that holds what it was trained to
-WEIGHTS = "weights.npz"
+        files = {path.name: sha256_of(path) for path in sorted(scratch.iterdir())}
+        write_json(scratch / RESULT, result.model_copy(update={"files": files}))
 
 
 def keeps_weights(spec: RunSpec) -> bool:
@@ -445,32 +465,9 @@ def keeps_weights(spec: RunSpec) -> bool:
     return not spec.twin and not spec.variant
 
 
-def read_weights(path: Path) -> Weights:
-    """Read the trained weights of a run, in the canonical layout; shapes are the model's to check.
-
-    Raises
-    ------
-    ResultsError
-        The file is missing or damaged, or isn't one of weights.
-    """
-    try:
-        # Not np.load, which takes a file of one array as well.
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-            if sorted(archive.files) != sorted(PARAMETERS):
-                raise ResultsError(
-                    f"{path} doesn't hold the weights of a run: expected {', '.join(PARAMETERS)}, got "
-                    f"{', '.join(archive.files) or 'nothing'}."
-                )
-            weights = {name: np.ascontiguousarray(archive[name]) for name in PARAMETERS}
-    except FileNotFoundError:
-        raise ResultsError(f"There is no {path}; the run kept no weights.") from None
-    # What is raised for a file that is no archive, was cut off or changed, or holds Python objects.
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path} is damaged: {str(error) or type(error).__name__}.") from None
-    for name, values in weights.items():
-        if values.dtype != np.float32:
-            raise ResultsError(f"{path} doesn't hold the weights of a run: {name} is {values.dtype}, expected float32.")
-    return weights
+def lost_check(record: Path) -> Path:
+    """Where it lies why there is no such record."""
+    return record.with_suffix(".lost.json")
 
 
 def occlusion_tables(record: Path) -> tuple[Path, Path]:
@@ -478,12 +475,26 @@ def occlusion_tables(record: Path) -> tuple[Path, Path]:
     return record.with_suffix(".parquet"), record.with_suffix(".words.parquet")
 
 
+def read_run(folder: Path) -> RunResult:
+    """Read the record of a run that is whole on disk.
+
+    Raises
+    ------
+    DamageError
+        The record or a file that it describes is missing or isn't what was written.
+    """
+    result = read_record(folder / RESULT, RunResult)
+    for name in result.described - result.files.keys():
+        raise DamageError(f"{folder / RESULT} says nothing of {name}.")
+    for name, digest in result.files.items():
+        tables.verify(folder / name, digest)
+    return result
+
+
 def stored_key(folder: Path) -> str | None:
     """Key of a finished run that is whole on disk, else None."""
     try:
-        content = json.loads((folder / "result.json").read_bytes())
-    except (OSError, ValueError):
+        result = read_run(folder)
+    except DamageError:
         return None
-    files = ["predictions.parquet", *(("trace.parquet", "probes.parquet") if content.get("trace") else ())]
-    whole = content.get("status") == "ok" and all((folder / name).is_file() for name in files)
-    return content["key"] if whole and content.get("format") == FORMAT else None
+    return result.key if result.status == "ok" else None

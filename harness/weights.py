@@ -8,12 +8,15 @@ reset gate scales the second alone. All arrays are float32 and C-contiguous.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.errors import ContractError, ResultsError
 from rnn_crosscheck.harness.protocol import Cell, Factors, ModelSpec
 
 #: name of a parameter -> its values
@@ -135,3 +138,31 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.
     q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
     q *= np.sign(np.diag(r))
     return q.T if rows < columns else q
+
+
+def read_weights(path: Path) -> Weights:
+    """Read the trained weights of a run, in the canonical layout; shapes are the model's to check.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing or damaged, or isn't one of weights.
+    """
+    try:
+        # Not np.load, which takes a file of one array as well.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            if sorted(archive.files) != sorted(PARAMETERS):
+                raise ResultsError(
+                    f"{path} doesn't hold the weights of a run: expected {', '.join(PARAMETERS)}, got "
+                    f"{', '.join(archive.files) or 'nothing'}."
+                )
+            weights = {name: np.ascontiguousarray(archive[name]) for name in PARAMETERS}
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {path}; the run kept no weights.") from None
+    # What is raised for a file that is no archive, was cut off or changed, or holds Python objects.
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ResultsError(f"{path} is damaged: {str(error) or type(error).__name__}.") from None
+    for name, values in weights.items():
+        if values.dtype != np.float32:
+            raise ResultsError(f"{path} doesn't hold the weights of a run: {name} is {values.dtype}, expected float32.")
+    return weights

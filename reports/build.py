@@ -22,7 +22,7 @@ from rnn_crosscheck.reports.pages.export import STORED, write_stored
 from rnn_crosscheck.reports.pages.front import front_page, in_short
 from rnn_crosscheck.reports.pages.front import terminal as verdict
 from rnn_crosscheck.reports.pages.page import WORDS, Page, Shown, render
-from rnn_crosscheck.reports.read.comparison import Comparison, load
+from rnn_crosscheck.reports.read.comparison import Comparison, load, load_whole
 
 #: pages of details, in the order of the contents
 PAGES: tuple[Page, ...] = (
@@ -135,14 +135,14 @@ def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> 
     if baseline is not None:
         if baseline.resolve() == results_dir.resolve():
             raise UsageError(f"The baseline {baseline} is the comparison itself; give the folder of an earlier one.")
-        return changes(comparison, load(baseline), way_to(baseline, results_dir))
+        return changes(comparison, load_whole(baseline), way_to(baseline, results_dir))
     if not (place := comparison.manifest.baseline):
         return None
     folder = results_dir.resolve() / place
     if not folder.is_dir():
         return Changes(place, problem="Its folder isn't there any more.")
     try:
-        return changes(comparison, load(folder), place)
+        return changes(comparison, load_whole(folder), place)
     except ResultsError as error:
         # The report says nothing of where things lie on this machine.
         return Changes(place, problem=str(error).replace(str(folder), place))
@@ -166,6 +166,7 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
             for run_id, result in comparison.results.items()
             if result.failure
         },
+        "left_out": comparison.left_out,
         "accuracy": records(findings.accuracy),
         "source_accuracy": findings.source,
         "beside_the_source": records(findings.beside_source),

@@ -30,11 +30,11 @@ from rnn_crosscheck.harness.adapter import Late
 from rnn_crosscheck.harness.datasets import text
 from rnn_crosscheck.harness.datasets.corpus import SPLITS, Corpus
 from rnn_crosscheck.harness.errors import DataError
-from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness.folder import unsealed, write_json
 
 pa: Any = Late("pyarrow")
 
-FORMAT = 1
+FORMAT = 2
 
 _ARRAYS = {"tokens": np.int32, "offsets": np.int64, "labels": np.int8, "splits": np.int8}
 _FILES = (*(f"{array}.npy" for array in _ARRAYS), "words.txt", "texts.arrow")
@@ -244,7 +244,7 @@ class Dataset:
         for name, dtype in _ARRAYS.items():
             try:
                 mapped = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - its header is Python source, which may hold any mistake
                 raise _damaged(path, f"{name}.npy can't be read ({error})") from None
             if mapped.dtype != dtype or mapped.ndim != 1:
                 raise _damaged(path, f"{name}.npy holds {mapped.dtype} {mapped.shape}, expected {dtype.__name__} (n,)")
@@ -326,11 +326,11 @@ class Dataset:
 
 def _read_meta(path: Path) -> _Meta:
     try:
-        content = (path / "meta.json").read_bytes()
+        content = unsealed((path / "meta.json").read_bytes())
     except OSError:
         raise DataError(f"There is no encoded dataset in {path}: it has no meta.json that can be read.") from None
     try:
-        meta = _Meta.model_validate_json(content)
+        meta = _Meta.model_validate_json(content or b"")
     except ValidationError:
         raise _damaged(path, "meta.json isn't what was written") from None
     if meta.format != FORMAT:

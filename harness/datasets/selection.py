@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rnn_crosscheck.harness import tables
 from rnn_crosscheck.harness.datasets import text
 from rnn_crosscheck.harness.datasets.dataset import Dataset, Part, Split
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.folder import new_file
 from rnn_crosscheck.harness.protocol import DataSpec
-from rnn_crosscheck.harness.results import DatasetFacts, ExampleFacts, SplitFacts, hash_inputs
+from rnn_crosscheck.harness.results import DatasetFacts, ExampleFacts, SplitFacts
 
 #: examples that are padded at once when figures are taken of a whole block
 _CHUNK = 2048
@@ -166,10 +168,7 @@ def _example_facts(dataset: Dataset, block: Block, position: int, spec: DataSpec
 
 
 def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
-    """Write the test examples as Parquet, whole or not at all.
-
-    Columns: example_id, label (int8), text, length (int32, tokens with the start token, uncut), oov
-    (float64, among the tokens kept), truncated (bool).
+    """Write the test examples as Parquet (`harness.tables.TEST`), whole or not at all.
 
     Raises
     ------
@@ -180,17 +179,8 @@ def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
     import pyarrow.parquet as pq
 
     block = apply(dataset, spec).test
-    schema = pa.schema(
-        {
-            "example_id": pa.string(),
-            "label": pa.int8(),
-            "text": pa.string(),
-            "length": pa.int32(),
-            "oov": pa.float64(),
-            "truncated": pa.bool_(),
-        }
-    )
-    with new_file(path) as scratch, pq.ParquetWriter(scratch, schema) as writer:
+    schema = tables.schema(tables.TEST)
+    with new_file(path, flushed=True) as scratch, pq.ParquetWriter(scratch, schema) as writer:
         # In parts: the texts of a large test split needn't fit into memory.
         for start in range(0, len(block), _ROWS):
             part = Block(block.split, block.rows[start : start + _ROWS])
@@ -203,3 +193,12 @@ def write_test_table(dataset: Dataset, spec: DataSpec, path: Path) -> None:
                 part.lengths > spec.length,
             ]
             writer.write_table(pa.table(columns, schema=schema))
+
+
+def hash_inputs(example_ids: NDArray[np.str_] | list[str], labels: NDArray[np.int8], tokens: NDArray[np.int32]) -> str:
+    """Hash ids, labels and encoded inputs (n, length) of a split, so that no two splits are ever mixed up."""
+    digest = hashlib.sha256("\n".join(example_ids).encode())
+    digest.update(np.ascontiguousarray(labels, np.int8).tobytes())
+    digest.update(str(tokens.shape).encode())
+    digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
+    return digest.hexdigest()

@@ -17,7 +17,10 @@ from rnn_crosscheck.harness.results import RunResult
 
 @dataclass(frozen=True)
 class Progress:
-    """Something that happened in a run: ``start``, an event of its worker, or ``end``; `at` by `time.monotonic`."""
+    """Something that happened in a run; `at` is by `time.monotonic`.
+
+    ``anew`` says that what is on disk is damaged; then come ``start``, events of its worker, and ``end``.
+    """
 
     run_id: str
     event: str

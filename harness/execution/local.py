@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from rnn_crosscheck.harness.execution.chosen import address, worker_environment
 from rnn_crosscheck.harness.execution.executor import Executor, Progress
 from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
-from rnn_crosscheck.harness.execution.shelf import set_aside, stored, stored_check
-from rnn_crosscheck.harness.results import Failure, RunResult, read_record, write_run
+from rnn_crosscheck.harness.execution.shelf import damage, set_aside, stored, stored_check
+from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness.results import Failure, LostCheck, RunResult, lost_check, read_record, write_run
 
 
 class LocalExecutor(Executor):
@@ -56,12 +58,16 @@ class LocalExecutor(Executor):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, run: PlannedRun) -> RunResult:
-        if stored(self._folder, run):
-            result = read_record(self._folder / run.path / "result.json", RunResult)
-            self._tell(run.run_id, "end", status=result.status, stored=True)
-            return result
-        set_aside(self._folder, run)
-        result = self._trained(run)
+        try:
+            if stored(self._folder, run):
+                result = read_record(self._folder / run.path / "result.json", RunResult)
+                self._tell(run.run_id, "end", status=result.status, stored=True)
+                return result
+            self._tell_damage(run)
+            set_aside(self._folder, run)
+            result = self._trained(run)
+        except OSError as error:
+            result = self._without(run, "failed", Failure(reason=f"It couldn't be carried out: {error}."), kept=False)
         self._tell(run.run_id, "end", status=result.status, stored=False, result=result)
         return result
 
@@ -86,9 +92,10 @@ class LocalExecutor(Executor):
         try:
             self._check_each(checks, promised)
         except BaseException as error:
+            told = WorkerFailure(Failure(reason=f"{error}.")) if isinstance(error, OSError) else error
             for future in promised.values():
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(told)
             raise
 
     def _check_each(self, checks: Sequence[PlannedCheck], promised: Mapping[str, Future[Path]]) -> None:
@@ -99,6 +106,7 @@ class LocalExecutor(Executor):
                 self._tell(check.name, "end", status="ok", stored=True)
                 promised[check.name].set_result(self._folder / check.path)
             else:
+                self._tell_damage(check)
                 left.append(check)
         while left:
             self._tell(left[0].name, "start")
@@ -106,6 +114,7 @@ class LocalExecutor(Executor):
             try:
                 for _ in self._work(left[0].name, list(left), tasks):
                     check = left.pop(0)
+                    lost_check(self._folder / check.path).unlink(missing_ok=True)
                     self._tell(check.name, "end", status="ok", stored=False)
                     promised[check.name].set_result(self._folder / check.path)
                     if left:
@@ -114,9 +123,17 @@ class LocalExecutor(Executor):
                 if not left:  # it fell after its last task
                     return
                 check = left.pop(0)
-                (self._folder / check.path).unlink(missing_ok=True)
+                if not self._closed:  # what we stopped ourselves has not failed
+                    self._lose(check, error.failure.reason)
                 self._tell(check.name, "end", status="failed", stored=False, reason=error.failure.reason)
                 promised[check.name].set_exception(error)
+
+    def _lose(self, check: PlannedCheck, reason: str) -> None:
+        """Keep why there is no record of a check, if the disk takes it."""
+        record = self._folder / check.path
+        with suppress(OSError):
+            record.unlink(missing_ok=True)
+            write_json(lost_check(record), LostCheck(key=check.key, keys=check.extra.get("keys", {}), reason=reason))
 
     def _work(
         self, name: str, planned: Sequence[PlannedRun | PlannedCheck], tasks: Sequence[Mapping[str, Any]]
@@ -167,6 +184,10 @@ class LocalExecutor(Executor):
         if kept:
             write_run(self._folder / run.path, result)
         return result
+
+    def _tell_damage(self, planned: PlannedRun | PlannedCheck) -> None:
+        if why := damage(self._folder, planned):
+            self._tell(planned.name, "anew", reason=why)
 
     def _tell(self, name: str, event: str, **content: Any) -> None:  # noqa: ANN401 - plain values
         self.progress.put(Progress(name, event, content))

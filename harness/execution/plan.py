@@ -21,7 +21,7 @@ from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
 from rnn_crosscheck.harness.protocol import Division, Factors, Protocol, RunSpec, switched
-from rnn_crosscheck.harness.results import WEIGHTS, RunResult, read_record, stored_key
+from rnn_crosscheck.harness.results import RESULT, RunResult, read_record, stored_key
 from rnn_crosscheck.harness.weights import canonical_shapes
 
 #: changes when workers come to compute something else from the same spec
@@ -291,23 +291,17 @@ def _check_key(mode: str, spec: RunSpec, info: BackendInfo, extra: Mapping[str, 
 
 
 def plan_transplants(folder: Path, runs: Iterable[PlannedRun], info: BackendInfo) -> PlannedCheck | None:
-    """Plan to predict with the trained weights of `runs` in one backend, or None if no run has ended well.
+    """Plan to predict with the trained weights of `runs` in one backend, or None if there are no runs.
 
-    Of each backend, model and division, the first seed with a result that kept its weights is taken; those before it
-    that kept none are named.
+    Of each backend, model and division, the first seed is taken.
 
-    `folder` is the comparison's; `runs` are the protocol's own, in order. The capabilities of `info`, the backend that
-    takes the weights, have ``matched`` or ``inference``.
+    `folder` is the comparison's; `runs` are the protocol's own that ended well, in order. The capabilities of `info`,
+    the backend that takes the weights, have ``matched`` or ``inference``.
     """
-    groups: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
+    first: dict[tuple[str, str, str], PlannedRun] = {}
     for run in runs:
-        if run.ended_well(folder):
-            groups[run.spec.backend, run.spec.model.name, run.spec.division].append(run)
-    ended = []
-    for group in groups.values():
-        first = next((number for number, run in enumerate(group) if _weights(folder, run)), len(group))
-        ended += group[: first + 1]
-    return _plan_trained("transplant", folder, ended, info)
+        first.setdefault(run.cell, run)
+    return _plan_trained("transplant", folder, list(first.values()), info)
 
 
 def plan_occlusions(
@@ -315,17 +309,26 @@ def plan_occlusions(
 ) -> PlannedCheck | None:
     """Plan to leave words out of chosen examples of one backend's runs, or None if none was chosen.
 
-    Of `runs`, as for `plan_transplants`, only the backend's own that ended well are taken. `chosen` has the ids of test
-    examples by run id.
+    Of `runs`, as for `plan_transplants`, only the backend's own are taken. `chosen` has the ids of test examples by run
+    id.
     """
     own = [run for run in runs if run.spec.backend == info.name and chosen.get(run.run_id)]
-    ended = [run for run in own if run.ended_well(folder)]
-    examples = {run.run_id: list(chosen[run.run_id]) for run in ended if _weights(folder, run)}
-    return _plan_trained("occlude", folder, ended, info, examples=examples)
+    examples = {run.run_id: list(chosen[run.run_id]) for run in own}
+    return _plan_trained("occlude", folder, own, info, examples=examples)
 
 
-def _weights(folder: Path, run: PlannedRun) -> bool:
-    return (folder / run.path / WEIGHTS).is_file()
+def of_trained(backends: Iterable[BackendInfo]) -> tuple[str, ...]:
+    """Name what is asked of trained weights: they are taken in by who can, words are left out by who has trained."""
+    return tuple(
+        _name_of_trained(mode, info)
+        for mode, able in (("transplant", {"matched", "inference"}), ("occlude", {"matched"}))
+        for info in backends
+        if info.backend.capabilities & able and not info.missing
+    )
+
+
+def _name_of_trained(mode: str, info: BackendInfo) -> str:
+    return f"{_TRAINED[mode]}-{info.name.replace(':', '.')}"
 
 
 def _plan_trained(
@@ -335,27 +338,20 @@ def _plan_trained(
     info: BackendInfo,
     **extra: Any,  # noqa: ANN401 - plain values
 ) -> PlannedCheck | None:
-    """Plan a check of runs that ended well; those that kept no weights are named in it as left out."""
+    """Plan a check of runs that ended well."""
     if not ended:
         return None
-    taken = [run for run in ended if _weights(folder, run)]
-    without = [run for run in ended if not _weights(folder, run)]
     # A run that was deleted and trained again has the same key, and need not have the same weights.
-    finished = {run.run_id: read_record(folder / run.path / "result.json", RunResult).finished for run in taken}
-    reason = "The run was made before weights were kept; delete its folder to have it trained again."
-    extra |= {
-        "finished": finished,
-        "sources": {run.run_id: run.key for run in taken},
-        "left_out": {run.run_id: reason for run in without},
-        "keys": {run.run_id: run.key for run in (*taken, *without)},
-    }
+    finished = {run.run_id: read_record(folder / run.path / RESULT, RunResult).finished for run in ended}
+    keys = {run.run_id: run.key for run in ended}
+    extra |= {"finished": finished, "keys": keys}
     source = source_of("worker/job.py", "worker/trained.py", "parity/occlusion.py")
     content = {"mode": mode, "versions": dict(info.versions), "source": source, **extra}
     return PlannedCheck(
-        name=f"{_TRAINED[mode]}-{info.name.replace(':', '.')}",
+        name=_name_of_trained(mode, info),
         mode=mode,
         # What predicts has no seed; one for all, so that one worker can be set up for both kinds.
-        spec=(*taken, *without)[0].spec.model_copy(update={"backend": info.name, "seed": 0}),
+        spec=ended[0].spec.model_copy(update={"backend": info.name, "seed": 0}),
         info=info,
         key=_digest(json.dumps(content, sort_keys=True)),
         extra={**extra, "folder": str(folder)},

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness.errors import DamageError
 from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
 from rnn_crosscheck.harness.results import (
     EffectsRecord,
@@ -16,8 +16,10 @@ from rnn_crosscheck.harness.results import (
     TransplantsRecord,
     occlusion_tables,
     read_record,
+    read_run,
     stored_key,
 )
+from rnn_crosscheck.harness.tables import verify
 
 _RECORDS: Mapping[str, type[ParityRecord] | type[EffectsRecord] | type[TransplantsRecord] | type[OcclusionsRecord]] = {
     "parity": ParityRecord,
@@ -29,13 +31,34 @@ _RECORDS: Mapping[str, type[ParityRecord] | type[EffectsRecord] | type[Transplan
 
 def stored_check(folder: Path, check: PlannedCheck) -> bool:
     """Whether the check's record is on disk under its key, with all that belongs to it."""
-    path = folder / check.path
     try:
-        return read_record(path, _RECORDS[check.mode]).key == check.key and (
-            check.mode != "occlude" or all(table.is_file() for table in occlusion_tables(path))
-        )
-    except ResultsError:
+        return _read_check(folder, check).key == check.key
+    except DamageError:
         return False  # not there, or not whole: it is made anew
+
+
+def _read_check(
+    folder: Path, check: PlannedCheck
+) -> ParityRecord | EffectsRecord | TransplantsRecord | OcclusionsRecord:
+    path = folder / check.path
+    record = read_record(path, _RECORDS[check.mode])
+    if isinstance(record, OcclusionsRecord):
+        for table in occlusion_tables(path):
+            verify(table, record.files.get(table.name, ""))
+    return record
+
+
+def damage(folder: Path, planned: PlannedRun | PlannedCheck) -> str:
+    """Say why what is on disk doesn't count, where it is damaged; nothing where there is none."""
+    path = folder / planned.path
+    try:
+        if path.exists() and isinstance(planned, PlannedRun):
+            read_run(path)
+        elif path.exists() and isinstance(planned, PlannedCheck):
+            _read_check(folder, planned)
+    except DamageError as error:
+        return str(error)
+    return ""
 
 
 def stored(folder: Path, run: PlannedRun) -> bool:

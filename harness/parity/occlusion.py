@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.harness.datasets import text
-from rnn_crosscheck.harness.folder import new_file, write_json
+from rnn_crosscheck.harness.folder import new_file, sha256_of, write_json
 from rnn_crosscheck.harness.results import OcclusionsRecord, occlusion_tables
 
 if TYPE_CHECKING:
@@ -104,9 +104,11 @@ def write(path: Path, record: OcclusionsRecord, probabilities: pa.Table, words: 
     """Write a record and its tables; as long as they aren't whole, there is no record."""
     import pyarrow.parquet as pq
 
+    files = {}
     # What was there before goes first: its record would describe tables that it doesn't know.
     path.unlink(missing_ok=True)
     for place, table in zip(occlusion_tables(path), (probabilities, words), strict=True):
-        with new_file(place) as scratch:
+        with new_file(place, flushed=True) as scratch:
             pq.write_table(table, scratch)
-    write_json(path, record)
+        files[place.name] = sha256_of(place)
+    write_json(path, record.model_copy(update={"files": files}))

@@ -15,11 +15,13 @@ from types import EllipsisType
 import numpy as np
 from numpy.typing import NDArray
 
+from rnn_crosscheck.harness import tables
 from rnn_crosscheck.harness.backend import EpochStats, Model, Step
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import CrosscheckError
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import RunSpec
+from rnn_crosscheck.harness.results import COURSE, PROBES
 from rnn_crosscheck.harness.weights import Weights
 
 #: updates whose error against the reference gives the size of a continuing twin's noise
@@ -165,20 +167,14 @@ class Trace:
 
     def write(self, folder: Path, example_ids: list[str]) -> None:
         """Write ``trace.parquet`` and ``probes.parquet`` (see `harness.results.TraceFacts`)."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        trace = {
-            "step": pa.array(range(1, len(self._seen) + 1), pa.int32()),
-            "loss": pa.array([step.loss for step in self._seen], pa.float32()),
-            "gradient_norm": pa.array([step.gradient_norm for step in self._seen], pa.float32()),
+        course = {
+            "step": range(1, len(self._seen) + 1),
+            "loss": [step.loss for step in self._seen],
+            "gradient_norm": [step.gradient_norm for step in self._seen],
         }
-        pq.write_table(pa.table(trace), folder / "trace.parquet")
-        probes = {
-            "example_id": pa.array(example_ids, pa.string()),
-            **{f"step_{step}": pa.array(values, pa.float32()) for step, values in self._probes.items()},
-        }
-        pq.write_table(pa.table(probes), folder / "probes.parquet")
+        tables.write(folder / COURSE, tables.COURSE, course)
+        probes = {"example_id": example_ids, **{f"step_{step}": values for step, values in self._probes.items()}}
+        tables.write(folder / PROBES, tables.probes(self._probes), probes)
 
 
 def starting_weights(spec: RunSpec, drawn: Weights) -> Weights:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError
+from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError, in_a_sentence
 from rnn_crosscheck.harness.execution.apart import Apart
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, number_of_jobs
 from rnn_crosscheck.harness.execution.local import LocalExecutor
@@ -87,6 +87,7 @@ class Comparison:
         self._apart = apart
         self._screen = screen
         self._timings = Timings(opened.plan.asked, selected.timed, opened.dataset.path, choices.folder)
+        self._untimed = ""
         self._runs: dict[str, Future[RunResult]] = {}
         self._checks: dict[str, Future[Path]] = {}
         self._executor = LocalExecutor(
@@ -224,12 +225,12 @@ class Comparison:
     def _trained(self) -> Mapping[tuple[str, str], PlannedCheck | str | None]:
         """What could be planned only when all runs had ended, or why it couldn't: all of it begins at once."""
         self._finish()
-        own = [run for run in self._plan.by_id.values() if keeps_weights(run.spec)]
         # Those that weren't selected too: they may be there from before.
-        there = any(run.ended_well(self._folder) for run in own)
+        kept = [run for run in self._plan.by_id.values() if keeps_weights(run.spec)]
+        own = [run for run in kept if run.ended_well(self._folder)]
         found: dict[tuple[str, str], PlannedCheck | str | None] = {}
         chosen: Mapping[str, Sequence[str]] | str = {}
-        if there and any(mode == "occlude" for mode, _ in self._selected.trained):
+        if own and any(mode == "occlude" for mode, _ in self._selected.trained):
             try:
                 chosen = self._apart.call(self._choose, self._folder)
             except CrosscheckError as error:
@@ -257,11 +258,18 @@ class Comparison:
 
         All that was selected is measured at once, in all backends and settings.
         """
+        if self._untimed:
+            return self._untimed
         if not self._timings.has(cell.point):
             # Training side by side would be in the figures, and so would the report.
             self._wait([*self._checks.values(), *self._runs.values()])
             with self._screen.shown() as display:
                 if (self._runs or self._checks) and (said := self._report_early(3, _SOON)):
                     display.message(said)
-                self._timings.measure(lambda text: display.message(f"timing: {text}"))
+                try:
+                    with in_a_sentence("The times couldn't be measured"):
+                        self._timings.measure(lambda text: display.message(f"timing: {text}"))
+                except CrosscheckError as error:
+                    self._untimed = str(error)
+                    return self._untimed
         return self._timings.of(cell)

@@ -11,8 +11,8 @@ from typing import Any
 
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.execution.chosen import choose_device
-from rnn_crosscheck.harness.execution.plan import Plan, plan_all
-from rnn_crosscheck.harness.folder import MANIFEST, way_to, write_json
+from rnn_crosscheck.harness.execution.plan import Plan, of_trained, plan_all
+from rnn_crosscheck.harness.folder import MANIFEST, sha256_of, way_to, write_json
 from rnn_crosscheck.harness.machine import machine
 from rnn_crosscheck.harness.protocol import DataSpec
 from rnn_crosscheck.harness.results import DatasetFacts, Manifest
@@ -71,8 +71,9 @@ def open_comparison(
     )
     # Before anything else: it says that the folder is ours, should the session end here.
     write_json(choices.folder / MANIFEST, manifest(choices, plan, command, _commit(root or Path.cwd())))
-    write_json(choices.folder / "dataset.json", facts)
-    call(write_test_examples, dataset.path, spec, choices.folder / "test.parquet")
+    table = choices.folder / "test.parquet"
+    call(write_test_examples, dataset.path, spec, table)
+    write_json(choices.folder / "dataset.json", facts.model_copy(update={"files": {table.name: sha256_of(table)}}))
     return Opened(dataset, plan)
 
 
@@ -89,6 +90,7 @@ def manifest(choices: Choices, plan: Plan, command: str, commit: str) -> Manifes
         variants=tuple(run.run_id for run in plan.variants),
         keys={run_id: run.key for run_id, run in plan.by_id.items()},
         parity_keys={check.name: check.key for check in plan.checks},
+        trained=of_trained(plan.asked.backends),
         timing_keys=timing_keys(plan.asked),
         commit=commit,
         machine=machine(),

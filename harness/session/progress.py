@@ -211,7 +211,11 @@ class Screen:
                     display.message(said)
                 try:
                     while True:
-                        display.show(happening.get(timeout=0 if done else 0.2))
+                        progress = happening.get(timeout=0 if done else 0.2)
+                        if progress.event == "anew":
+                            display.message(f"{progress.run_id} is made anew: {progress.content['reason']}")
+                        else:
+                            display.show(progress)
                 except queue.Empty:
                     if done:
                         return

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from rnn_crosscheck.harness.errors import CrosscheckError, UsageError
+from rnn_crosscheck.harness.errors import CrosscheckError, UsageError, in_a_sentence
 from rnn_crosscheck.harness.execution.apart import Apart
 from rnn_crosscheck.harness.execution.plan import plan_all
+from rnn_crosscheck.harness.folder import claim
 from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.collection import SUITE, arguments, asks_nothing, parametrize, selected
 from rnn_crosscheck.harness.session.comparison import Comparison
 from rnn_crosscheck.harness.session.gates import Gate
-from rnn_crosscheck.harness.session.opening import open_comparison
+from rnn_crosscheck.harness.session.opening import Opened, open_comparison
 from rnn_crosscheck.harness.session.progress import Screen
 from rnn_crosscheck.harness.session.suite import nameless_folders
 from rnn_crosscheck.harness.session.summary import Summary, tell
@@ -112,18 +113,10 @@ class ComparisonSession:
             for sentence in self._choices.left_out:
                 reporter.write_line(f"left out: {sentence}")
         try:
-            if self._choices.baseline is not None:
-                self._apart.call(self._check, self._choices.baseline)
-            opened = open_comparison(
-                self._choices,
-                self._apart.call,
-                command=shlex.join(["pytest", *self._config.invocation_params.args]),
-                root=self._config.rootpath,
-            )
+            with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):
+                opened = self._open()
         except CrosscheckError as error:
             raise pytest.UsageError(str(error)) from None
-        except OSError as error:
-            raise pytest.UsageError(f"The results can't be written to {self._choices.folder}: {error}.") from None
         self._comparison = Comparison(
             self._choices,
             opened,
@@ -132,6 +125,17 @@ class ComparisonSession:
             report=self._report,
             apart=self._apart,
             screen=Screen(self._config),
+        )
+
+    def _open(self) -> Opened:
+        self._config.add_cleanup(claim(self._choices.folder, "--crosscheck-output").release)
+        if self._choices.baseline is not None:
+            self._apart.call(self._check, self._choices.baseline)
+        return open_comparison(
+            self._choices,
+            self._apart.call,
+            command=shlex.join(["pytest", *self._config.invocation_params.args]),
+            root=self._config.rootpath,
         )
 
     @pytest.fixture

@@ -102,8 +102,10 @@ class Timings:
         """Write what was found so far: an interruption costs the start that it falls into."""
         path = self._folder / "timings.json"
         failures = self._failures | (self._stopwatch.failures if self._stopwatch else {})
+        kept = self._earlier(path)
         for point, records in found.items():
-            write_json(path, merged(self._earlier(path), point, records, failures))
+            kept = merged(kept, point, records, failures)
+        write_json(path, kept)
 
     def _earlier(self, path: Path) -> TimingResults:
         """Read the timings on disk that belong to this comparison."""

@@ -11,11 +11,12 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from rnn_crosscheck.harness import results
 from rnn_crosscheck.harness.backend import EpochStats, Model
 from rnn_crosscheck.harness.batches import Batches, epoch_order
-from rnn_crosscheck.harness.datasets.selection import Block, Selection
+from rnn_crosscheck.harness.datasets.selection import Block, Selection, hash_inputs
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError
 from rnn_crosscheck.harness.machine import memory_facts
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
@@ -46,6 +47,7 @@ def train(job: Job) -> None:
     job.tell("build")
     run = _Run(job, spec, selection, job.create(spec))
     built = perf_counter()
+    layers = _layers(run)
     scales = _calibrated(run) if spec.twin == "continuing" else {}
     trace = _trace(run, scales) if spec.probes else None
     epochs = [_epoch(run, epoch, trace) for epoch in range(1, spec.training.epochs + 1)]
@@ -66,7 +68,7 @@ def train(job: Job) -> None:
         status="ok",
         scores=results.Scores(accuracy=accuracy, loss=loss, examples=len(labels)),
         history=tuple(record for record, _ in epochs),
-        layers=tuple(results.LayerRecord.model_validate(layer, from_attributes=True) for layer in run.model.layers()),
+        layers=layers,
         durations=results.Durations(
             start=started - job.started,
             build=built - started,
@@ -78,7 +80,7 @@ def train(job: Job) -> None:
         peak_memory_bytes=peak_memory(),
         environment={**job.backend.environment(), **memory_facts()},
         trace=results.TraceFacts(steps=trace.steps, noise=scales) if trace else None,
-        inputs_hash=results.hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
+        inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
         jobs=int(job.request["jobs"]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -91,6 +93,16 @@ def train(job: Job) -> None:
         weights=weights,
         beside=(lambda folder: trace.write(folder, ids[: spec.probes])) if trace else None,
     )
+
+
+def _layers(run: _Run) -> tuple[results.LayerRecord, ...]:
+    try:
+        return tuple(results.LayerRecord.model_validate(layer, from_attributes=True) for layer in run.model.layers())
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ContractError(
+            f"Backend {run.job.backend.name!r}: layers: {wrong['loc'][0]}: {wrong['msg']}, got {wrong['input']!r}."
+        ) from None
 
 
 def _batches(run: _Run, epoch: int, on_batch: Callable[[int], None] | None = None) -> Batches:
@@ -143,6 +155,11 @@ def _epoch(run: _Run, epoch: int, trace: Trace | None) -> tuple[results.EpochRec
         )
     if not np.isfinite(stats.loss):
         raise CrosscheckError(f"Training diverged: the loss of epoch {epoch} is {stats.loss}.")
+    if stats.loss < 0 or not 0 <= stats.accuracy <= 1:
+        raise ContractError(
+            f"Backend {job.backend.name!r}: fit_epoch must return a loss of at least 0 and an accuracy in [0, 1], got "
+            f"{stats.loss} and {stats.accuracy}."
+        )
     job.emit("progress", stage="validate", epoch=epoch)
     loss, accuracy = score(job.predict(run.model, valid, run.spec.data), valid.labels)
     record = results.EpochRecord(

@@ -10,31 +10,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rnn_crosscheck.harness import results
+from rnn_crosscheck.harness import results, tables
 from rnn_crosscheck.harness.backend import Model
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import Block, apply
 from rnn_crosscheck.harness.errors import ContractError, ResultsError
 from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.parity import occlusion
-from rnn_crosscheck.harness.protocol import DataSpec, RunSpec
-from rnn_crosscheck.harness.weights import check_weights
+from rnn_crosscheck.harness.protocol import DataSpec
+from rnn_crosscheck.harness.weights import check_weights, read_weights
 from rnn_crosscheck.harness.worker.job import CHUNK, Job
 
 T = TypeVar("T")
 
-_PREDICTED = pa.schema(
-    {
-        "run_id": pa.string(),
-        "example_id": pa.string(),
-        "window": pa.int8(),
-        "position": pa.int32(),
-        "probability": pa.float32(),
-    }
-)
-_WORDS = pa.schema({"example_id": pa.string(), "position": pa.int32(), "word": pa.string(), "oov": pa.bool_()})
+_PREDICTED, _WORDS = tables.schema(tables.OCCLUDED), tables.schema(tables.WORDS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class _Trained:
     """A run, and what it was trained to in a fresh model of the job's backend."""
 
     place: Path
-    spec: RunSpec
+    result: results.RunResult
     model: Model
 
 
@@ -60,7 +50,7 @@ def transplant(job: Job) -> None:
     spec, dataset, _ = job.open()
     job.setup(spec)
     begun = perf_counter()
-    found, facts = _each(job, lambda run: _compared(job, run, apply(dataset, run.spec.data).test))
+    found, facts = _each(job, lambda run: _compared(job, run, apply(dataset, run.result.spec.data).test))
     record = results.TransplantsRecord(**facts, transplants=tuple(found.values()), seconds=perf_counter() - begun)
     write_json(Path(job.request["result"]), record)
 
@@ -85,8 +75,8 @@ def occlude(job: Job) -> None:
 def _each(job: Job, look: Callable[[_Trained], T]) -> tuple[dict[str, T], dict[str, Any]]:
     """Look at each run whose weights can be had; returns what was found by run, and what every record says besides."""
     found: dict[str, T] = {}
-    left_out: dict[str, str] = dict(job.request["left_out"])
-    for run_id, key in job.request["sources"].items():
+    left_out: dict[str, str] = {}
+    for run_id, key in job.request["keys"].items():
         job.tell("load")
         try:
             found[run_id] = look(_trained(job, Path(job.request["folder"]) / "runs" / run_id, key))
@@ -97,39 +87,36 @@ def _each(job: Job, look: Callable[[_Trained], T]) -> tuple[dict[str, T], dict[s
 
 
 def _trained(job: Job, place: Path, key: str) -> _Trained:
-    """Load a run from its folder; raises `ResultsError` if its weights or its result aren't there, or are others.
+    """Load a run from its folder; raises `ResultsError` if it isn't whole, kept no weights or is another.
 
     The model is a matched one whatever the division of the run: to predict, it needs the weights alone.
     """
-    result = results.read_record(place / "result.json", results.RunResult)
+    result = results.read_run(place)
     if result.key != key:
         raise ResultsError(f"{place} holds another result than when the comparison began.")
-    weights = results.read_weights(place / results.WEIGHTS)
+    weights = read_weights(place / results.WEIGHTS)
     try:
         check_weights(weights, result.spec.model, str(place / results.WEIGHTS))
     except ContractError as error:
         raise ResultsError(str(error)) from None
-    return _Trained(place, result.spec, job.create(result.spec, weights))
+    return _Trained(place, result, job.create(result.spec, weights))
 
 
 def _compared(job: Job, run: _Trained, test: Block) -> results.TransplantRecord:
     """Compare what the job's backend predicts with what the run did, as it stored it."""
-    path = run.place / "predictions.parquet"
-    try:
-        table = pq.read_table(path, columns=["example_id", "probability"])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ResultsError(f"{path} can't be read: {error}.") from None
+    path, spec = run.place / results.PREDICTIONS, run.result.spec
+    table = tables.read(path, tables.PREDICTIONS, run.result.files[path.name])
     if table["example_id"].to_pylist() != test.example_ids:
         raise ResultsError(f"{path} isn't about the examples of the test split, in their order.")
     stored = np.asarray(table["probability"].to_numpy(), np.float32)
-    ours = job.predict(run.model, test, run.spec.data)
+    ours = job.predict(run.model, test, spec.data)
     difference = np.abs(ours.astype(np.float64) - stored)
     return results.TransplantRecord(
         source=run.place.name,
-        backend=run.spec.backend,
-        model=run.spec.model.name,
-        division=run.spec.division,
-        seed=run.spec.seed,
+        backend=spec.backend,
+        model=spec.model.name,
+        division=spec.division,
+        seed=spec.seed,
         examples=len(stored),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),

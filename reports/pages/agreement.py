@@ -154,7 +154,7 @@ def _transplanted(comparison: Comparison, findings: Findings) -> list[str]:
     if missing:
         names = [f"{escape(a)} in {escape(b)} ({escape(model)}, {division})" for division, model, a, b in missing]
         more = f" and {len(names) - SPELLED_OUT} more" if len(names) > SPELLED_OUT else ""
-        said.append(f"**Not tried**: trained weights of {'; '.join(names[:SPELLED_OUT])}{more}.")
+        said.append(f"**Not there**: trained weights of {'; '.join(names[:SPELLED_OUT])}{more}.")
     left_out = {run_id: why for record in comparison.transplants for run_id, why in record.left_out.items()}
     said += [f"Not transplanted: {escape(run_id)}: {escape(why)}" for run_id, why in left_out.items()]
     return said

@@ -340,13 +340,15 @@ def _what_was_recorded(comparison: Comparison, why: Why) -> str:
         probes = max(len(trace.probes) for trace in comparison.traces.values())
         seeds = listing(sorted({result.spec.seed for result in own}))
         said.append(f"Matched runs of seed {seeds}, traced on {count(probes)} probes (the first test examples).")
-    else:
+    elif not comparison.left_out:
         said.append("No run was traced, so there is no divergence curve.")
     said.append(_twins_in_words(why.horizons))
-    if why.stages.empty:
+    if why.stages.empty and not comparison.left_out:
         said.append("No stages were recorded.")
-    if why.effects.empty:
+    if why.effects.empty and not comparison.left_out:
         said.append("No effects of known factors were recorded.")
+    if comparison.left_out:
+        said.append("What is left out, and why, is said in [runs](runs.md).")
     if protocol.training.clipnorm > 0:
         said.append(
             f"Gradients were clipped to a global norm of {protocol.training.clipnorm:g} (`training.clipnorm`) in "

@@ -67,6 +67,7 @@ def _head(shown: Shown) -> Blocks:
     )
     if missing := _missing(shown):
         yield f"**Unfinished**, still without {listing(missing)}. This goes on from what is there: {shown.command()}"
+    yield from _left_out(shown)
     if lost := without_result(shown.findings.runs):
         yield f"{lost} See [runs]({shown.page('runs')})."
     for name, reason in shown.comparison.timings.failures.items():
@@ -80,17 +81,48 @@ def _missing(shown: Shown) -> list[str]:
     """Name what was planned and isn't there: nobody has asked for it, or it was interrupted."""
     comparison, runs = shown.comparison, shown.findings.runs
     manifest = comparison.manifest
+    left_out = comparison.left_out.keys()  # named below, with the reason
     planned = {
         "runs": (len(runs), int((runs["status"] != "not run").sum())),
         "twins and variants": (
             len(manifest.variants),
-            len(comparison.variants.results) + len(comparison.variants.lost),
+            len({*comparison.variants.results, *comparison.variants.lost, *(left_out & set(manifest.variants))}),
         ),
-        "checks of stages and causes": (len(manifest.parity_keys), len((*comparison.stages, *comparison.effects))),
+        "checks of stages and causes": (
+            len(manifest.parity_keys),
+            len((*comparison.stages, *comparison.effects, *(left_out & manifest.parity_keys.keys()))),
+        ),
+        "checks of trained weights": (
+            len(manifest.trained),
+            len((_of_trained(shown) | left_out) & set(manifest.trained)),
+        ),
     }
     missing = [f"{n - there} of {n} {what}" for what, (n, there) in planned.items() if there < n]
-    timed = comparison.timings.records or comparison.timings.failures
+    timed = comparison.timings.records or comparison.timings.failures or "the times" in left_out
     return missing if timed or not manifest.timing_keys else [*missing, "the times"]
+
+
+def _of_trained(shown: Shown) -> set[str]:
+    """Name the checks of trained weights that are there, or have nothing to look at."""
+    comparison = shown.comparison
+    backends = comparison.runs["backend"]
+    if comparison.probabilities.columns.empty:
+        return set(comparison.manifest.trained)
+    listed = {one.pair[f"run_{side}"] for one in shown.findings.examples for side in "ab"}
+    read = {*comparison.occlusions.backends, *(set(comparison.manifest.backends) - set(backends[list(listed)]))}
+    there = [f"transplants-{record.backend}" for record in comparison.transplants]
+    return {name.replace(":", ".") for name in (*there, *(f"occlusions-{backend}" for backend in read))}
+
+
+def _left_out(shown: Shown) -> Blocks:
+    """Name what failed, or is damaged on disk, and how to get it."""
+    left_out = shown.comparison.left_out
+    for name, reason in list(left_out.items())[:_NAMED]:
+        yield f"**Without** {code(name)}: {escape(reason)}"
+    if left_out:
+        more = len(left_out) - _NAMED
+        others = f"{more} more are in [runs]({shown.page('runs')}). " if more > 0 else ""
+        yield f"{others}This makes what is left out anew: {shown.command()}"
 
 
 def without_result(runs: pd.DataFrame) -> str:

@@ -47,11 +47,17 @@ def _lost(shown: Shown) -> Blocks:
         if run["status"] == "not run":
             yield f"- **{escape(str(run_id))}** was not run."
             continue
+        if run["status"] == "damaged":
+            yield f"- **{escape(str(run_id))}** is damaged: {escape(shown.comparison.left_out[str(run_id)])}"
+            continue
         killed = f" (signal {escape(run['signal'])})" if run["signal"] else ""
         yield f"- **{escape(str(run_id))}** {run['status']}{killed}: {escape(run['reason'])}"
         failure = shown.comparison.results[str(run_id)].failure
         if failure and failure.log_tail.strip():
             yield folded(f"Last lines of the log of {escape(str(run_id))}", fenced(failure.log_tail))
+    for name, reason in shown.comparison.left_out.items():
+        if name not in runs.index:
+            yield f"- {code(name)} is left out: {escape(reason)}"
     for run_id, reason in shown.comparison.variants.lost.items():
         yield f"- **{escape(run_id)}**, held against the other runs, failed: {escape(reason)}"
 

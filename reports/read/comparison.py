@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,17 +15,24 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.errors import ResultsError
+from rnn_crosscheck.harness import tables
+from rnn_crosscheck.harness.errors import DamageError, ResultsError
 from rnn_crosscheck.harness.protocol import DIVISIONS
 from rnn_crosscheck.harness.results import (
+    COURSE,
+    PREDICTIONS,
+    PROBES,
+    RESULT,
     DatasetFacts,
     EffectsRecord,
+    LostCheck,
     Manifest,
     OcclusionsRecord,
     ParityRecord,
     RunResult,
     TimingResults,
     TransplantsRecord,
+    lost_check,
     occlusion_tables,
     read_record,
 )
@@ -32,9 +42,7 @@ if TYPE_CHECKING:
 
 Stored = TypeVar("Stored", ParityRecord, EffectsRecord)
 Trained = TypeVar("Trained", TransplantsRecord, OcclusionsRecord)
-
-#: what `test.parquet` must hold for the report
-TEST_COLUMNS = ("example_id", "label", "text", "length", "oov", "truncated")
+Record = TypeVar("Record", ParityRecord, EffectsRecord, TransplantsRecord, OcclusionsRecord)
 
 #: columns that say which run a row is about
 IDENTITY = ("backend", "model", "division", "seed")
@@ -53,7 +61,7 @@ class Predicted:
         One row an example of the test split, indexed by example id: label, text, length, oov, truncated.
     runs
         One row a run asked for, indexed by run id, in the manifest's order: `IDENTITY` and ``status`` (``ok``,
-        ``failed``, ``unavailable`` or ``not run``).
+        ``failed``, ``unavailable``, ``damaged`` or ``not run``).
     probabilities
         Probability of the positive class: a row an example (as in `test`), a column a run that went well.
     """
@@ -119,12 +127,15 @@ class Occlusions:
         among the words that the models see), probability.
     words
         One row a word that the models see: example_id, position, word, oov.
+    backends
+        Whose runs were asked, whether or not there was anything to ask.
     """
 
     probabilities: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=["run_id", "example_id", "window", "position", "probability"])
     )
     words: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["example_id", "position", "word", "oov"]))
+    backends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,8 @@ class Comparison(Predicted):
         Trained weights of all backends, predicted with in each.
     occlusions
         What the listed examples' words do to the runs.
+    damaged, lost_checks
+        What can't be shown, and why: what is on disk isn't what was written, or a check failed.
     """
 
     manifest: Manifest
@@ -159,62 +172,185 @@ class Comparison(Predicted):
     effects: tuple[EffectsRecord, ...] = ()
     transplants: tuple[TransplantsRecord, ...] = ()
     occlusions: Occlusions = field(default_factory=Occlusions)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    lost_checks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Name what was asked for and can't be shown, and say why."""
+        return {**self.damaged, **self.lost_checks}
 
 
 def load(results_dir: Path) -> Comparison:
-    """Read a comparison's folder.
+    """Read a comparison's folder; what is damaged is left out by name, since the next run makes it anew.
 
     Raises
     ------
     ResultsError
-        A file is missing or damaged, or runs that saw different examples lie side by side: other inputs, other
-        ids, another order of ids, other labels. Nothing is ever joined by position.
+        The manifest or the test examples are missing or damaged, or runs that saw different examples lie side by side:
+        other inputs, other ids, another order of ids, other labels. Nothing is ever joined by position.
     """
     manifest = read_record(results_dir / "manifest.json", Manifest)
     facts = read_record(results_dir / "dataset.json", DatasetFacts)
-    test = _test_table(results_dir / "test.parquet")
-    runs = results_dir / "runs"
-    results = dict(_results(runs, manifest, manifest.runs))
-    asked = dict(_results(runs, manifest, manifest.variants))
+    test = _test_table(results_dir / "test.parquet", facts)
+    reader = _Reader(results_dir, manifest, test)
+    results, predicted = reader.runs(manifest.runs, facts)
+    asked, of_variants = reader.runs(manifest.variants, facts)
     good, variants = (
         {run_id: result for run_id, result in found.items() if result.status == "ok"} for found in (results, asked)
     )
     lost = {
         run_id: found.failure.reason for run_id, found in asked.items() if found.status == "failed" and found.failure
     }
-    _same_inputs(good | variants, facts)
-    traced = {run_id: result for run_id, result in (good | variants).items() if result.trace is not None}
     return Comparison(
         manifest=manifest,
         facts=facts,
         test=test,
-        runs=_runs(manifest, results),
+        runs=_runs(manifest, results, reader.damaged),
         results=results,
-        probabilities=_all_probabilities(runs, good, test),
-        timings=_timings(results_dir / "timings.json", manifest),
-        variants=Variants(variants, _all_probabilities(runs, variants, test), lost),
-        traces={run_id: _trace(runs / run_id, result, test) for run_id, result in traced.items()},
-        stages=tuple(_parity(results_dir / "parity", manifest, ParityRecord)),
-        effects=tuple(_parity(results_dir / "parity", manifest, EffectsRecord)),
-        transplants=tuple(
-            record for _, record in _trained(results_dir / "transplants", manifest, good, TransplantsRecord)
-        ),
-        occlusions=_occlusions(results_dir / "occlusions", manifest, good, test),
+        probabilities=predicted,
+        timings=reader.timings(),
+        variants=Variants(variants, of_variants, lost),
+        traces=reader.traces(good | variants),
+        stages=tuple(reader.checks(ParityRecord)),
+        effects=tuple(reader.checks(EffectsRecord)),
+        transplants=tuple(record for _, record in reader.trained("transplants", good, TransplantsRecord)),
+        occlusions=reader.occlusions(good),
+        damaged=reader.damaged,
+        lost_checks=reader.lost_checks,
     )
 
 
-def _results(folder: Path, manifest: Manifest, run_ids: Sequence[str]) -> Iterable[tuple[str, RunResult]]:
-    for run_id in run_ids:
-        path = folder / run_id / "result.json"
-        if not path.is_file():
-            continue
-        result = read_record(path, RunResult)
-        if manifest.keys.get(run_id, result.key) == result.key:
-            # A result under another key is left over from another comparison: this run was not run.
-            yield run_id, result
+def load_whole(results_dir: Path) -> Comparison:
+    """Read a comparison that others are held against: raises `ResultsError` for whatever is damaged in it."""
+    comparison = load(results_dir)
+    for why in comparison.damaged.values():
+        raise ResultsError(f"The earlier comparison {results_dir} is damaged: {why}")
+    return comparison
 
 
-def _runs(manifest: Manifest, results: Mapping[str, RunResult]) -> pd.DataFrame:
+class _Reader:
+    """Reads what a comparison's folder holds, and keeps what of it can't be shown in `damaged` and `lost_checks`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, test: pd.DataFrame) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._test = test
+        self.damaged: dict[str, str] = {}
+        self.lost_checks: dict[str, str] = {}
+
+    @contextmanager
+    def _leaving_out(self, name: str) -> Iterator[None]:
+        """Go on without what is damaged."""
+        try:
+            yield
+        except DamageError as error:
+            inside = re.escape(f"{self._folder}{os.sep}")
+            self.damaged[name] = re.sub(f"{inside}(runs{os.sep}[^{os.sep}]+{os.sep})?", "", str(error))
+
+    def runs(self, run_ids: Sequence[str], facts: DatasetFacts) -> tuple[dict[str, RunResult], pd.DataFrame]:
+        """Read results by run id, and what those that went well predict, a column each."""
+        results, predicted = {}, {}
+        for run_id in run_ids:
+            path = self._folder / "runs" / run_id / RESULT
+            with self._leaving_out(run_id):
+                if not os.path.lexists(path):
+                    continue
+                result = read_record(path, RunResult)
+                if self._manifest.keys.get(run_id, result.key) != result.key:
+                    # Left over from another comparison: this run was not run.
+                    continue
+                if result.run_id != run_id:
+                    raise DamageError(f"{path} is of the run {result.run_id}.")
+                if result.status == "ok":
+                    _same_inputs(result, facts)
+                    predicted[run_id] = _probabilities(path.parent, result, self._test)
+                results[run_id] = result
+        return results, pd.DataFrame(predicted, index=self._test.index)
+
+    def timings(self) -> TimingResults:
+        """Read what was timed; a record under another key, or without one, is left over from another comparison."""
+        path = self._folder / "timings.json"
+        keys = self._manifest.timing_keys
+        with self._leaving_out("the times"):
+            if os.path.lexists(path):
+                found = read_record(path, TimingResults)
+                kept = tuple(each for each in found.records if keys.get(f"{each.backend}/{each.model}") == each.key)
+                return found.model_copy(update={"records": kept})
+        return TimingResults()
+
+    def traces(self, results: Mapping[str, RunResult]) -> dict[str, Trace]:
+        """Read the course of every traced run."""
+        found = {}
+        for run_id, result in results.items():
+            if result.trace is not None:
+                with self._leaving_out(f"the course of {run_id}"):
+                    found[run_id] = _trace(self._folder / "runs" / run_id, result, self._test)
+        return found
+
+    def checks(self, kind: type[Stored]) -> Iterable[Stored]:
+        """Read the records in parity/ that are of this comparison, effects or stages."""
+        for name, key in self._manifest.parity_keys.items():
+            if name.startswith("effects-") == (kind is EffectsRecord):
+                record = self._record(name, self._folder / "parity" / f"{name}.json", kind)
+                if record is not None and record.key == key:
+                    yield record
+
+    def trained(self, room: str, good: Mapping[str, RunResult], kind: type[Trained]) -> Iterable[tuple[Path, Trained]]:
+        """Read what was made from trained weights; what is of other runs is as good as absent.
+
+        A run that was deleted and trained again has its old key, so the time when it ended counts as well.
+        """
+        for backend in self._manifest.backends:
+            name = backend.replace(":", ".")
+            path = self._folder / room / f"{name}.json"
+            record = self._record(f"{room}-{name}", path, kind)
+            if record is None or not self._of_these(record.keys):
+                continue
+            if all(run_id in good and good[run_id].finished == ended for run_id, ended in record.finished.items()):
+                yield path, record
+
+    def _of_these(self, keys: Mapping[str, str]) -> bool:
+        """Whether runs with these keys are this comparison's."""
+        return all(self._manifest.keys.get(run_id) == key for run_id, key in keys.items())
+
+    def _record(self, name: str, path: Path, kind: type[Record]) -> Record | None:
+        """Read a record, or why there is none."""
+        with self._leaving_out(name):
+            if os.path.lexists(path):
+                return read_record(path, kind)
+            if os.path.lexists(lost := lost_check(path)):
+                why = read_record(lost, LostCheck)
+                if self._of_these(why.keys) and why.key == self._manifest.parity_keys.get(name, why.key):
+                    self.lost_checks[name] = why.reason
+        return None
+
+    def occlusions(self, good: Mapping[str, RunResult]) -> Occlusions:
+        """Read what words that are left out do."""
+        probabilities, words, backends = [], [], []
+        for path, record in self.trained("occlusions", good, OcclusionsRecord):
+            of_runs, of_words = occlusion_tables(path)
+            with self._leaving_out(f"occlusions-{path.stem}"):
+                found = _table(of_runs, tables.OCCLUDED, record.files)
+                seen = _table(of_words, tables.WORDS, record.files)
+                if not set(found["example_id"]) | set(seen["example_id"]) <= set(self._test.index):
+                    raise ResultsError(
+                        f"{of_runs} is about examples that test.parquet doesn't hold; words are never shown with "
+                        "another text. Delete the stale file and run the comparison again."
+                    )
+                probabilities.append(found)
+                words.append(seen)
+                backends.append(record.backend)
+        if not probabilities:
+            return Occlusions()
+        return Occlusions(
+            pd.concat(probabilities, ignore_index=True),
+            pd.concat(words, ignore_index=True).drop_duplicates(["example_id", "position"], ignore_index=True),
+            tuple(backends),
+        )
+
+
+def _runs(manifest: Manifest, results: Mapping[str, RunResult], left_out: Mapping[str, str]) -> pd.DataFrame:
     """Name the runs asked for; those without a result are known by their id alone."""
     rows: list[tuple[object, ...]] = []
     for run_id in manifest.runs:
@@ -222,7 +358,7 @@ def _runs(manifest: Manifest, results: Mapping[str, RunResult]) -> pd.DataFrame:
             spec = result.spec
             rows.append((spec.backend, spec.model.name, spec.division, spec.seed, result.status))
         else:
-            rows.append((*_identity_from(run_id, manifest), "not run"))
+            rows.append((*_identity_from(run_id, manifest), "damaged" if run_id in left_out else "not run"))
     index = pd.Index(list(manifest.runs), name="run_id", dtype=object)
     frame = pd.DataFrame(rows, columns=[*IDENTITY, "status"], index=index)
     return frame.astype({"seed": int})
@@ -240,47 +376,35 @@ def _identity_from(run_id: str, manifest: Manifest) -> tuple[str, str, str, int]
     )
 
 
-def _same_inputs(good: Mapping[str, RunResult], facts: DatasetFacts) -> None:
-    for run_id, result in good.items():
-        if result.inputs_hash != facts.inputs_hash:
-            raise ResultsError(
-                f"The run {run_id} saw other test examples than the dataset's description (dataset.json): hash "
-                f"{result.inputs_hash} against {facts.inputs_hash}; runs are compared on the same examples only. "
-                "Delete the stale folder and run the comparison again."
-            )
+def _same_inputs(result: RunResult, facts: DatasetFacts) -> None:
+    if result.inputs_hash != facts.inputs_hash:
+        raise ResultsError(
+            f"The run {result.run_id} saw other test examples than the dataset's description (dataset.json): hash "
+            f"{result.inputs_hash} against {facts.inputs_hash}; runs are compared on the same examples only. "
+            "Delete the stale folder and run the comparison again."
+        )
 
 
-def _read_parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise ResultsError(f"There is no {path}; has the comparison been run?") from None
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise ResultsError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ResultsError(f"{path} should hold the columns {', '.join(columns)}; missing: {', '.join(missing)}.")
-    return frame.loc[:, list(columns)]
+def _table(path: Path, columns: tables.Columns, files: Mapping[str, str]) -> pd.DataFrame:
+    """Read one of the `files` that a record describes; raises `DamageError`."""
+    if path.name not in files:
+        raise DamageError(f"The record beside {path} says nothing of it.")
+    frame: pd.DataFrame = tables.read(path, columns, files[path.name]).to_pandas()
+    return frame.astype({name: object for name, column in columns.items() if column.type == "string"})
 
 
-def _test_table(path: Path) -> pd.DataFrame:
-    frame = _read_parquet(path, TEST_COLUMNS).astype({"example_id": object, "text": object})
+def _test_table(path: Path, facts: DatasetFacts) -> pd.DataFrame:
+    frame = _table(path, tables.TEST, facts.files)
     repeated = frame["example_id"][frame["example_id"].duplicated()]
     if len(repeated):
         raise ResultsError(f"{path} holds the example {repeated.iloc[0]!r} more than once.")
     return frame.set_index("example_id")
 
 
-def _all_probabilities(folder: Path, good: Mapping[str, RunResult], test: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {run_id: _probabilities(folder / run_id, result, test) for run_id, result in good.items()}, index=test.index
-    )
-
-
 def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArray[np.float32]:
     """Read a run's probabilities, after checking that its rows are the test examples one by one."""
-    path = folder / "predictions.parquet"
-    frame = _read_parquet(path, ("example_id", "label", "probability"))
+    path = folder / PREDICTIONS
+    frame = _table(path, tables.PREDICTIONS, result.files)
     got = frame["example_id"].tolist()
     _same_ids(got, test.index.tolist(), f"{path} does not hold the test examples", "Predictions")
     wrong = frame["label"].to_numpy() != test["label"].to_numpy()
@@ -291,8 +415,6 @@ def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArr
             f"{hash_of(test['label'].tolist())}."
         )
     values: NDArray[np.float32] = frame["probability"].to_numpy(np.float32)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ResultsError(f"{path} holds values that are no probabilities.")
     if result.scores is not None:
         accuracy = float(np.mean((values >= THRESHOLD) == (test["label"].to_numpy() == 1)))
         if abs(accuracy - result.scores.accuracy) > 1e-6:
@@ -329,89 +451,15 @@ def hash_of(values: Iterable[object]) -> str:
     return hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
 
 
-def _timings(path: Path, manifest: Manifest) -> TimingResults:
-    if not path.is_file():
-        return TimingResults()
-    timings = read_record(path, TimingResults)
-    # A record under another key, or of a backend or model that has none, is left over from another comparison.
-    kept = tuple(
-        record
-        for record in timings.records
-        if manifest.timing_keys.get(f"{record.backend}/{record.model}") == record.key
-    )
-    return timings.model_copy(update={"records": kept})
-
-
 def _trace(folder: Path, result: RunResult, test: pd.DataFrame) -> Trace:
     """Read the course of a training, after checking that its probes are the first test examples one by one."""
     assert result.trace is not None
     names = {f"step_{step}": step for step in result.trace.steps}
-    path = folder / "probes.parquet"
-    probes = _read_parquet(path, ("example_id", *names)).astype({"example_id": object}).set_index("example_id")
+    path = folder / PROBES
+    probes = _table(path, tables.probes(result.trace.steps), result.files).set_index("example_id")
     expected = test.index[: len(probes)].tolist()
     _same_ids(probes.index.tolist(), expected, f"{path} does not hold the first test examples", "Probes")
-    if not ((probes >= 0) & (probes <= 1)).all(axis=None):
-        raise ResultsError(f"{path} holds values that are no probabilities.")
-    course = _read_parquet(folder / "trace.parquet", ("step", "loss", "gradient_norm"))
+    course = _table(folder / COURSE, tables.COURSE, result.files)
     return Trace(
         probes.rename(columns=names).astype(np.float64), course.astype({"loss": float, "gradient_norm": float})
-    )
-
-
-def _parity(folder: Path, manifest: Manifest, kind: type[Stored]) -> Iterable[Stored]:
-    """Read the records in parity/ that are of this comparison; effects and stages are told apart by their names.
-
-    What is damaged or of another comparison is as good as absent: the next run makes it anew.
-    """
-    for name, key in manifest.parity_keys.items():
-        if name.startswith("effects-") != (kind is EffectsRecord):
-            continue
-        try:
-            record = read_record(folder / f"{name}.json", kind)
-        except ResultsError:
-            continue
-        if record.key == key:
-            yield record
-
-
-def _trained(
-    folder: Path, manifest: Manifest, good: Mapping[str, RunResult], kind: type[Trained]
-) -> Iterable[tuple[Path, Trained]]:
-    """Read what was made from trained weights; what is damaged or of other runs is as good as absent.
-
-    A run that was deleted and trained again has its old key, so the time when it ended counts as well.
-    """
-    for backend in manifest.backends:
-        path = folder / f"{backend.replace(':', '.')}.json"
-        try:
-            record = read_record(path, kind)
-        except ResultsError:
-            continue
-        same = all(manifest.keys.get(run_id) == key for run_id, key in record.keys.items())
-        if same and all(run_id in good and good[run_id].finished == ended for run_id, ended in record.finished.items()):
-            yield path, record
-
-
-def _occlusions(folder: Path, manifest: Manifest, good: Mapping[str, RunResult], test: pd.DataFrame) -> Occlusions:
-    empty = Occlusions()
-    probabilities, words = [], []
-    for path, _ in _trained(folder, manifest, good, OcclusionsRecord):
-        of_runs, of_words = occlusion_tables(path)
-        try:
-            found = _read_parquet(of_runs, tuple(empty.probabilities.columns))
-            seen = _read_parquet(of_words, tuple(empty.words.columns))
-        except ResultsError:
-            continue
-        if not set(found["example_id"]) | set(seen["example_id"]) <= set(test.index):
-            raise ResultsError(
-                f"{of_runs} is about examples that test.parquet doesn't hold; words are never shown with another text. "
-                "Delete the stale file and run the comparison again."
-            )
-        probabilities.append(found)
-        words.append(seen)
-    if not probabilities:
-        return empty
-    return Occlusions(
-        pd.concat(probabilities, ignore_index=True),
-        pd.concat(words, ignore_index=True).drop_duplicates(["example_id", "position"], ignore_index=True),
     )

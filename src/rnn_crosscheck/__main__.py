@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.errors import CrosscheckError, in_a_sentence
 
 #: as pytest's for a usage error
 USAGE_ERROR = 4
@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     carry_out: Callable[[argparse.Namespace], object] = options.carry_out
     try:
-        print(carry_out(options))
+        with in_a_sentence(f"The command {options.command!r} can't be carried out"):
+            print(carry_out(options))
     except CrosscheckError as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR

@@ -185,7 +185,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if not _asked(config) or config.option.help:
         return
-    from rnn_crosscheck.harness.errors import CrosscheckError
+    from rnn_crosscheck.harness.errors import CrosscheckError, in_a_sentence
     from rnn_crosscheck.harness.execution.apart import Apart
     from rnn_crosscheck.harness.session.choices import choose
     from rnn_crosscheck.harness.session.session import ComparisonSession, refuse_company
@@ -203,7 +203,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         refuse_company(config)
         overrides = [*config.getini("crosscheck_set"), *(config.getoption("--crosscheck-set") or ())]
-        choices = choose(options_of(config), overrides, config.invocation_params.dir)
+        with in_a_sentence("The comparison can't begin"):
+            choices = choose(options_of(config), overrides, config.invocation_params.dir)
         session = ComparisonSession(
             config, choices, report=build_report, choose=choose_examples, check=read_baseline, apart=apart
         )
@@ -219,11 +220,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
     """Build the report of a comparison's folder and what the terminal shows of it."""
+    from rnn_crosscheck.harness.errors import in_a_sentence
     from rnn_crosscheck.harness.session.summary import Summary
     from rnn_crosscheck.reports.analysis.gates import judge
     from rnn_crosscheck.reports.build import build
 
-    built = build(folder)
+    with in_a_sentence(f"The report can't be made in {folder}"):
+        built = build(folder)
     if built.since is None:
         return Summary(tables=built.summary, report=built.report)
     judged = judge(built.since, gates)
@@ -237,13 +240,17 @@ def build_report(folder: Path, gates: Sequence[Gate]) -> Summary:
 
 def read_baseline(folder: Path) -> None:
     """Read an earlier comparison as the report will, so that what is wrong with it is said before hours of training."""
-    from rnn_crosscheck.reports.read.comparison import load
+    from rnn_crosscheck.harness.errors import in_a_sentence
+    from rnn_crosscheck.reports.read.comparison import load_whole
 
-    load(folder)
+    with in_a_sentence(f"The earlier comparison {folder} can't be read"):
+        load_whole(folder)
 
 
 def choose_examples(folder: Path) -> Mapping[str, Sequence[str]]:
     """Choose the examples whose words are left out: those that the report shows, by run."""
+    from rnn_crosscheck.harness.errors import in_a_sentence
     from rnn_crosscheck.reports.analysis.examples import to_read
 
-    return to_read(folder)
+    with in_a_sentence(f"No examples can be chosen from {folder}"):
+        return to_read(folder)

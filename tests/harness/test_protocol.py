@@ -80,6 +80,10 @@ def test_every_value_can_be_overridden(override: str, read: object) -> None:
         ('divisions=["naive"]', ["quick.toml", "divisions", "native", "matched", "naive"]),
         ("seeds.native=[1, 1]", ["quick.toml", "seeds", "differ"]),
         ("seeds.native=0", ["quick.toml", "seeds.native"]),
+        ("seeds.native=100000000", ["quick.toml", "seeds.native", "at most 10000 seeds", "100000000"]),
+        (f"models.rnn.units={10**30}", ["quick.toml", "models.rnn.units", "less than or equal to 100000000"]),
+        ("training.learning_rate=inf", ["quick.toml", "training.learning_rate", "finite", "inf"]),
+        ("training.epochs=" + "[" * 3000, ["quick.toml", "training.epochs", "integer"]),
         ("timing.max_rounds=5", ["quick.toml", "timing", "max_rounds", "min_rounds"]),
         ("training.epochs", ["dotted.key=value"]),
         ("name.of.it=1", ["name"]),
@@ -94,6 +98,12 @@ def test_a_wrong_value_is_refused_in_one_sentence_that_names_file_key_and_what_i
     assert "\n" not in sentence
     for part in parts:
         assert part in sentence
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"models = {'[' * 3000}{']' * 3000}")
+    with pytest.raises(UsageError, match=r"deep\.toml is nested too deeply for a protocol\."):
+        load_protocol(tmp_path / "deep.toml")
 
 
 def test_an_unknown_preset_lists_the_valid_ones() -> None:

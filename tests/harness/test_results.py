@@ -1,5 +1,6 @@
 """Results on disk: whole or absent, and read with care."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,18 @@ from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.results import (
+    FORMAT,
     WEIGHTS,
     Failure,
     RunResult,
-    hash_inputs,
     keeps_weights,
     read_record,
-    read_weights,
     stored_key,
     write_run,
 )
-from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
+from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights, read_weights
 from tests.harness.test_protocol import spec
+from tests.reports.folders import rewrite
 
 
 def result(status: str = "ok", key: str = "k") -> RunResult:
@@ -41,13 +42,16 @@ def written(folder: Path, key: str = "k") -> Path:
         example_ids=["a", "b"],
         labels=np.array([0, 1], np.int8),
         probabilities=np.array([0.25, 0.75], np.float32),
+        weights=initial_weights(load_protocol("quick").model("rnn"), 3),
     )
     return folder
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     folder = written(tmp_path / "run")
-    assert read_record(folder / "result.json", RunResult) == result()
+    found = read_record(folder / "result.json", RunResult)
+    assert found.model_copy(update={"files": {}}) == result()
+    assert list(found.files) == ["predictions.parquet", "weights.npz"]
     table = pq.read_table(folder / "predictions.parquet").to_pydict()
     assert table == {"example_id": ["a", "b"], "label": [0, 1], "probability": [0.25, 0.75]}
     assert stored_key(folder) == "k"
@@ -77,8 +81,8 @@ def test_only_a_whole_result_counts_as_stored(tmp_path: Path, damage: str) -> No
     elif damage == "failed":
         write_run(folder, result("failed"))
     elif damage == "other format":
-        text = (folder / "result.json").read_text()
-        (folder / "result.json").write_text(text.replace('"format": 1', '"format": 99', 1))
+        content = json.loads((folder / "result.json").read_text())
+        rewrite(folder / "result.json", {**content, "format": FORMAT + 1})
     assert stored_key(folder) is None
 
 
@@ -86,26 +90,16 @@ def test_a_missing_or_damaged_record_is_refused_with_its_path(tmp_path: Path) ->
     with pytest.raises(ResultsError, match=r"no .*none\.json"):
         read_record(tmp_path / "none.json", RunResult)
     write_json(tmp_path / "bad.json", result())
-    text = (tmp_path / "bad.json").read_text().replace('"status": "ok"', '"status": "fine"')
-    (tmp_path / "bad.json").write_text(text)
+    content = json.loads((tmp_path / "bad.json").read_text())
+    (tmp_path / "bad.json").write_text(json.dumps({**content, "jobs": 2}, indent=1) + "\n")
+    with pytest.raises(ResultsError, match=r"bad\.json is damaged .* its digest"):
+        read_record(tmp_path / "bad.json", RunResult)
+    rewrite(tmp_path / "bad.json", {**content, "status": "fine"})
     with pytest.raises(ResultsError, match=r"bad\.json is damaged.*status"):
         read_record(tmp_path / "bad.json", RunResult)
 
 
-def test_the_hash_of_inputs_sees_ids_labels_tokens_and_their_order() -> None:
-    ids, labels, tokens = ["a", "b"], np.array([0, 1], np.int8), np.array([[1, 2], [3, 4]], np.int32)
-    hashes = {
-        hash_inputs(ids, labels, tokens),
-        hash_inputs(["b", "a"], labels, tokens),
-        hash_inputs(ids, labels[::-1], tokens),
-        hash_inputs(ids, labels, tokens[::-1]),
-        hash_inputs(ids, labels, tokens.reshape(1, 4)),
-    }
-    assert len(hashes) == 5
-    assert hash_inputs(ids, labels, tokens) == hash_inputs(ids, labels, tokens.astype(np.int64))
-
-
-def test_trained_weights_come_back_to_the_bit_and_need_not_be_there(tmp_path: Path) -> None:
+def test_trained_weights_come_back_to_the_bit_and_are_part_of_a_whole_run(tmp_path: Path) -> None:
     weights = initial_weights(load_protocol("quick").model("rnn"), 3)
     weights["kernel"] = np.asfortranarray(weights["kernel"])
     write_run(
@@ -123,9 +117,8 @@ def test_trained_weights_come_back_to_the_bit_and_need_not_be_there(tmp_path: Pa
         assert values.flags.c_contiguous
         np.testing.assert_array_equal(values, weights[name])
     assert stored_key(tmp_path / "run") == "k"
-    # A run from before they were kept is as valid as any.
     (tmp_path / "run" / WEIGHTS).unlink()
-    assert stored_key(tmp_path / "run") == "k"
+    assert stored_key(tmp_path / "run") is None
 
 
 def test_only_the_protocols_own_runs_keep_their_weights() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from rnn_crosscheck.harness.folder import write_json
+from rnn_crosscheck.harness import tables
+from rnn_crosscheck.harness.folder import sealed, sha256_of, write_json
 from rnn_crosscheck.harness.parity import occlusion
 from rnn_crosscheck.harness.protocol import (
     Architecture,
@@ -164,9 +166,9 @@ def good_result(spec: RunSpec, values: np.ndarray, inputs_hash: str = INPUTS) ->
         EpochRecord(
             epoch=epoch,
             train_loss=loss + 0.3 / epoch - 0.05 * epoch,
-            train_accuracy=min(0.99, accuracy - 0.2 / epoch + 0.03 * epoch),
+            train_accuracy=min(0.99, max(0.0, accuracy - 0.2 / epoch + 0.03 * epoch)),
             valid_loss=loss + 0.2 / epoch,
-            valid_accuracy=accuracy - 0.12 / epoch,
+            valid_accuracy=max(0.0, accuracy - 0.12 / epoch),
             seconds=slow * 1.5 + 0.01 * epoch,
         )
         for epoch in range(1, spec.training.epochs + 1)
@@ -205,7 +207,7 @@ def write_example_run(folder: Path, spec: RunSpec, **changes: Any) -> RunResult:
         probabilities=values,
     )
     assert not changes
-    return result
+    return read_record(folder / "runs" / spec.run_id / "result.json", RunResult)
 
 
 def write_failed_run(
@@ -375,19 +377,43 @@ def write_comparison(
         ),
     )
     write_json(folder / "dataset.json", dataset_facts(examples))
-    pd.DataFrame(
-        {
-            "example_id": example_ids(examples),
-            "label": labels(examples),
-            "text": [text_of(number) for number in range(examples)],
-            "length": [11 + 3 * number for number in range(examples)],
-            "oov": [0.01 * (number % 20) for number in range(examples)],
-            "truncated": [11 + 3 * number > 80 for number in range(examples)],
-        }
-    ).to_parquet(folder / "test.parquet", index=False)
+    columns = {
+        "example_id": example_ids(examples),
+        "label": labels(examples),
+        "text": [text_of(number) for number in range(examples)],
+        "length": [11 + 3 * number for number in range(examples)],
+        "oov": [0.01 * (number % 20) for number in range(examples)],
+        "truncated": [11 + 3 * number > 80 for number in range(examples)],
+    }
+    write_test_table(folder, columns)
     if timed:
         write_json(folder / "timings.json", timing_results(of, backends))
     return folder
+
+
+def rewrite(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record by hand, with the seal that fits."""
+    text = json.dumps({key: value for key, value in content.items() if key != "sha256"}, indent=1)
+    path.write_text(sealed(text + "\n"))
+
+
+def retable(path: Path, record: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Change a table that a record describes, so that the record fits."""
+    known = pq.read_schema(path).remove_metadata()
+    frame = change(pd.read_parquet(path))
+    schema = pa.schema([known.field(name) for name in frame.columns])
+    pq.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), path)
+    content = json.loads(record.read_text())
+    content["files"][path.name] = sha256_of(path)
+    rewrite(record, content)
+
+
+def write_test_table(folder: Path, columns: Mapping[str, Any]) -> None:
+    """Write the test examples, described by ``dataset.json``, which is there."""
+    tables.write(folder / "test.parquet", tables.TEST, columns)
+    facts = read_record(folder / "dataset.json", DatasetFacts)
+    files = {"test.parquet": sha256_of(folder / "test.parquet")}
+    write_json(folder / "dataset.json", facts.model_copy(update={"files": files}))
 
 
 # --- why they differ ----------------------------------------------------------------------------------------
@@ -412,19 +438,24 @@ def write_traced_run(folder: Path, spec: RunSpec, values: np.ndarray, noise: Map
         write_example_run(folder, spec)
     run = folder / "runs" / spec.run_id
     result = read_record(run / "result.json", RunResult)
-    facts = TraceFacts(steps=STEPS, noise=dict(noise or {}))
-    write_json(run / "result.json", result.model_copy(update={"trace": facts}))
     columns = {f"step_{step}": values[:, place].astype(np.float32) for place, step in enumerate(STEPS)}
-    pd.DataFrame({"example_id": example_ids()[:PROBES], **columns}).to_parquet(run / "probes.parquet", index=False)
+    tables.write(run / "probes.parquet", tables.probes(STEPS), {"example_id": example_ids()[:PROBES], **columns})
     steps = np.arange(1, LAST + 1)
     generator = np.random.default_rng(list(spec.run_id.encode()))
-    pd.DataFrame(
-        {
-            "step": steps,
-            "loss": 0.69 * np.exp(-steps / 900) + 0.02 * generator.exponential(size=LAST),
-            "gradient_norm": 0.3 + (steps % 97 == 0) * generator.exponential(20, size=LAST),
-        }
-    ).to_parquet(run / "trace.parquet", index=False)
+    course = {
+        "step": steps,
+        "loss": 0.69 * np.exp(-steps / 900) + 0.02 * generator.exponential(size=LAST),
+        "gradient_norm": 0.3 + (steps % 97 == 0) * generator.exponential(20, size=LAST),
+    }
+    tables.write(run / "trace.parquet", tables.COURSE, course)
+    facts = TraceFacts(steps=STEPS, noise=dict(noise or {}))
+    write_json(run / "result.json", described(run, result.model_copy(update={"trace": facts})))
+
+
+def described(run: Path, result: RunResult) -> RunResult:
+    """Give a result with the digests of what lies in its folder."""
+    files = {path.name: sha256_of(path) for path in run.iterdir() if path.name != "result.json"}
+    return result.model_copy(update={"files": files})
 
 
 def write_traces(
@@ -474,7 +505,7 @@ def add_variants(folder: Path, run_ids: Sequence[str]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["variants"] += run_ids
     manifest["keys"] |= {run_id: f"key of {run_id}" for run_id in run_ids}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(folder / "manifest.json", manifest)
 
 
 def write_switched(
@@ -583,7 +614,7 @@ def _parity_name(backend: str, model: str, division: str) -> str:
 def _add_parity_keys(folder: Path, names: Sequence[str] | Mapping[str, object]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["parity_keys"] |= dict.fromkeys(names, "parity")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(folder / "manifest.json", manifest)
 
 
 def write_effects(
@@ -719,16 +750,7 @@ def write_occlusions(folder: Path, read: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-_OCCLUDED = pa.schema(
-    {
-        "run_id": pa.string(),
-        "example_id": pa.string(),
-        "window": pa.int8(),
-        "position": pa.int32(),
-        "probability": pa.float32(),
-    }
-)
-_WORDS = pa.schema({"example_id": pa.string(), "position": pa.int32(), "word": pa.string(), "oov": pa.bool_()})
+_OCCLUDED, _WORDS = tables.schema(tables.OCCLUDED), tables.schema(tables.WORDS)
 
 
 def _good_runs(folder: Path, manifest: Manifest) -> list[RunSpec]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from rnn_crosscheck.__main__ import main
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.reports.build import build
-from tests.reports.folders import write_comparison
+from tests.reports.folders import rewrite, write_comparison
 
 
 @pytest.fixture
@@ -39,6 +40,18 @@ def files(folder: Path) -> dict[str, bytes]:
         *sorted((folder / "details").iterdir()),
     ]
     return {path.name: path.read_bytes() for path in built}
+
+
+@pytest.mark.parametrize("page", ["details", "report.md", "figures", "comparison.json"])
+def test_what_is_in_the_way_of_a_page_is_named(tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_comparison(tmp_path, backends=("pytorch",), models=("rnn",), seeds={"native": (0,)}, timed=False)
+    if page.endswith((".md", ".json")):
+        (folder / page).mkdir()
+    else:
+        (folder / page).write_text("somebody's notes")
+    assert main(["report", str(folder)]) == 4
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"The command 'report' can't be carried out: .*{page}.*\n", said), said
 
 
 @pytest.mark.long
@@ -114,7 +127,7 @@ def test_runs_that_don_t_belong_together_leave_the_old_report_alone(folder: Path
     build(folder)
     before = files(folder)
     path = folder / "runs" / "native-pytorch-rnn-seed0" / "result.json"
-    path.write_text(path.read_text().replace("c0ffee", "decaff"))
+    rewrite(path, json.loads(path.read_text().replace("c0ffee", "decaff")))
     with pytest.raises(ResultsError):
         build(folder)
     assert files(folder) == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rnn_crosscheck.harness.datasets.corpus import Corpus
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.errors import DataError
 from tests.harness.datasets import naive
+from tests.reports.folders import rewrite
 
 Build = Callable[[Corpus], Dataset]
 
@@ -170,8 +172,8 @@ def test_a_missing_or_shortened_file_is_refused_when_it_is_opened(tiny: Dataset)
 def test_another_format_and_a_broken_description_are_refused(tiny: Dataset) -> None:
     meta = tiny.path / "meta.json"
     content = meta.read_text(encoding="utf-8")
-    meta.write_text(content.replace('"format": 1', '"format": 99'), encoding="utf-8")
-    with pytest.raises(DataError, match="it has format 99, expected 1"):
+    rewrite(meta, {**json.loads(content), "format": 99})
+    with pytest.raises(DataError, match="it has format 99, expected 2"):
         Dataset.open(tiny.path)
     meta.write_text(content[:40], encoding="utf-8")
     with pytest.raises(DataError, match=r"meta.json isn't what was written"):

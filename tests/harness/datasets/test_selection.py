@@ -12,10 +12,9 @@ from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.datasets import selection
 from rnn_crosscheck.harness.datasets.corpus import Corpus
 from rnn_crosscheck.harness.datasets.dataset import Dataset
-from rnn_crosscheck.harness.datasets.selection import apply, facts, write_test_table
+from rnn_crosscheck.harness.datasets.selection import apply, facts, hash_inputs, write_test_table
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.protocol import DataSpec
-from rnn_crosscheck.harness.results import hash_inputs
 from tests.harness.datasets import naive
 
 Build = Callable[[Corpus], Dataset]
@@ -161,3 +160,16 @@ def test_the_test_table_of_the_reviews_never_shows_a_training_text(reviews: Data
     assert len(table) == 500
     assert table["text"].tolist() == reviews.splits["test"].texts[:500]
     assert not set(table["text"]) & set(reviews.splits["train"].texts)
+
+
+def test_the_hash_of_inputs_sees_ids_labels_tokens_and_their_order() -> None:
+    ids, labels, tokens = ["a", "b"], np.array([0, 1], np.int8), np.array([[1, 2], [3, 4]], np.int32)
+    hashes = {
+        hash_inputs(ids, labels, tokens),
+        hash_inputs(["b", "a"], labels, tokens),
+        hash_inputs(ids, labels[::-1], tokens),
+        hash_inputs(ids, labels, tokens[::-1]),
+        hash_inputs(ids, labels, tokens.reshape(1, 4)),
+    }
+    assert len(hashes) == 5
+    assert hash_inputs(ids, labels, tokens) == hash_inputs(ids, labels, tokens.astype(np.int64))

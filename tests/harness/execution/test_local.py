@@ -12,7 +12,7 @@ from rnn_crosscheck.harness.execution.local import LocalExecutor
 from rnn_crosscheck.harness.execution.plan import Asked, PlannedCheck, plan, plan_checks, together
 from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.protocol import load_protocol
-from rnn_crosscheck.harness.results import ParityRecord, RunResult, read_record
+from rnn_crosscheck.harness.results import LostCheck, ParityRecord, RunResult, lost_check, read_record
 
 
 def test_a_backend_that_is_not_installed_has_a_result_that_says_so(tmp_path: Path) -> None:
@@ -62,6 +62,9 @@ def test_one_worker_carries_out_the_stages_of_all_models_of_a_backend_and_what_i
 
     again = checked(tmp_path, "reference")[2]
     assert again == [(rnn, "end"), (lstm, "end")]
+    (tmp_path / checks[0].path).write_bytes(b"")
+    mended = checked(tmp_path, "reference")[2]
+    assert mended == [(rnn, "anew"), (lstm, "end"), (rnn, "start"), (rnn, "pid"), (rnn, "end")]
 
 
 @pytest.mark.slow
@@ -70,4 +73,8 @@ def test_a_worker_that_dies_costs_the_check_that_it_was_at(tmp_path: Path) -> No
     rnn, lstm = (promised[check.name] for check in checks)
     with pytest.raises(WorkerFailure, match="killed by SIGKILL"):
         rnn.result()
+    lost = read_record(lost_check(tmp_path / checks[0].path), LostCheck)
+    assert lost.key == checks[0].key
+    assert "killed by SIGKILL" in lost.reason
+    assert not lost_check(tmp_path / checks[1].path).exists()
     assert read_record(lstm.result(), ParityRecord).first_failed is None

@@ -12,14 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from rnn_crosscheck.harness.folder import claim
 from rnn_crosscheck.harness.results import (
     Manifest,
     OcclusionsRecord,
     RunResult,
     TransplantsRecord,
     read_record,
-    read_weights,
 )
+from rnn_crosscheck.harness.weights import read_weights
 
 SMALL = (
     "data.train_examples=300",
@@ -399,20 +400,15 @@ def test_trained_weights_predict_the_same_in_every_backend_and_words_are_left_ou
     assert text(again).count("already on disk") == 4 + 2 + 2, text(again)
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
-    # Hours of training aren't lost because a run is from before weights were kept, or because its weights were damaged.
-    old, damaged = (folder / "runs" / f"{kind}-tests.fakes.Steady-rnn-seed0" / "weights.npz" for kind in DIVISIONS)
-    old.unlink()
+    lost, damaged = (folder / "runs" / f"{kind}-tests.fakes.Steady-rnn-seed0" / "weights.npz" for kind in DIVISIONS)
+    lost.unlink()
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    times = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
     later = pytester.runpytest_subprocess(*options, "--crosscheck-set", "timing.max_rounds=6")
     assert later.ret == 0, text(later)
-    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert f"{lost.parent.name} is made anew: There is no {lost}" in text(later)
+    assert f"{damaged.parent.name} is made anew: {damaged} is damaged" in text(later)
     for record in transplants(pytester.path).values():
-        assert [transplant.backend for transplant in record.transplants] == ["tests.fakes:Other"] * 2
-        assert "before weights were kept" in record.left_out[old.parent.name]
-        assert "is damaged" in record.left_out[damaged.parent.name]
-        assert record.keys == keys
-    assert "before weights were kept" in text(later)  # the reason why there are no words of Steady
+        assert (len(record.transplants), record.left_out, record.keys) == (4, {}, keys)
 
 
 DIVISIONS = ("native", "matched")
@@ -512,3 +508,27 @@ def test_without_the_flag_nothing_is_collected_or_imported(pytester: pytest.Pyte
     )
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.slow
+def test_a_damaged_run_is_trained_again_and_a_line_says_so(pytester: pytest.Pytester) -> None:
+    command = [*arguments("tests.fakes:Steady", *RNN, *UNREPORTED), "-k", "training"]
+    assert pytester.runpytest_subprocess(*command).ret == 0
+    table = pytester.path / "comparison/runs/matched-tests.fakes.Steady-rnn-seed0/predictions.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    again = pytester.runpytest_subprocess(*command)
+    assert again.ret == 0
+    again.stdout.re_match_lines([r"matched-\S+-rnn-seed0 is made anew: \S+predictions\.parquet is damaged: .*"])
+    assert table.read_bytes() == whole
+    again.stdout.no_re_match_line(r"native-\S+: started")
+
+
+@pytest.mark.slow
+def test_a_second_comparison_in_a_folder_says_whose_it_is_and_changes_nothing(pytester: pytest.Pytester) -> None:
+    lock = claim(pytester.path / "comparison", "--crosscheck-output")
+    result = pytester.runpytest_subprocess(*arguments("tests.fakes:Steady", *RNN))
+    lock.release()
+    assert result.ret == 4
+    assert f"under way in {pytester.path / 'comparison'}: process {os.getpid()}, since " in text(result)
+    assert sorted(path.name for path in (pytester.path / "comparison").iterdir()) == [".lock", ".lock.txt"]

@@ -26,7 +26,7 @@ from rnn_crosscheck.reports.analysis.examples import (
     to_read,
 )
 from rnn_crosscheck.reports.read.comparison import Comparison, Predicted, load
-from tests.reports.folders import EXAMPLES, text_of, write_comparison
+from tests.reports.folders import EXAMPLES, retable, text_of, write_comparison
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"
 
@@ -231,7 +231,7 @@ def test_nothing_is_read_where_there_is_nothing_to_compare(tmp_path: Path) -> No
 def test_a_run_that_lacks_an_example_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,)}, timed=False)
     path = folder / "runs" / f"native-{PYTORCH}-lstm-seed0" / "predictions.parquet"
-    pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    retable(path, path.with_name("result.json"), lambda frame: frame.iloc[1:])
     with pytest.raises(ResultsError, match=r"such as 'example-000'; hash of the ids \w{16} against \w{16}\.") as caught:
         to_read(folder)
     assert len(set(re.findall(r"\b[0-9a-f]{16}\b", str(caught.value)))) == 2

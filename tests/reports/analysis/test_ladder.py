@@ -15,7 +15,7 @@ from rnn_crosscheck.harness.results import RunResult, TransplantsRecord, read_re
 from rnn_crosscheck.reports.analysis.disagreement import pairs
 from rnn_crosscheck.reports.analysis.ladder import RUNGS, dots, excesses, rungs, sides, transplants
 from rnn_crosscheck.reports.read.comparison import Comparison, load
-from tests.reports.folders import probabilities, write_comparison, write_traces, write_transplants
+from tests.reports.folders import probabilities, rewrite, write_comparison, write_traces, write_transplants
 from tests.reports.rendering import all_pages
 
 KERAS, PYTORCH = "keras-tensorflow", "pytorch"
@@ -266,7 +266,7 @@ def _make_stale(folder: Path) -> None:
     path = folder / "transplants" / f"{KERAS}.json"
     record = json.loads(path.read_text())
     record["keys"][f"native-{PYTORCH}-rnn-seed0"] = "of a run that was trained again"
-    path.write_text(json.dumps(record))
+    rewrite(path, record)
 
 
 @pytest.mark.parametrize("spoil", [_damage, _make_stale])

@@ -33,6 +33,8 @@ from tests.reports.folders import (
     effect,
     grown,
     protocol,
+    retable,
+    rewrite,
     write_comparison,
     write_effects,
     write_everything,
@@ -322,7 +324,7 @@ def test_what_has_another_key_is_of_another_comparison(small: Path) -> None:
     manifest["parity_keys"]["effects-lstm"] = "a newer key"
     del manifest["parity_keys"]["native-pytorch-lstm"]
     manifest["variants"].remove("matched-pytorch-lstm-seed0-initial1")
-    (small / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(small / "manifest.json", manifest)
     after = load(small)
     assert set(before.variants.results) - set(after.variants.results) == {
         "matched-pytorch-lstm-seed0-continuing1", "matched-pytorch-lstm-seed0-initial1"}  # fmt: skip
@@ -364,8 +366,6 @@ def test_twins_of_a_run_that_is_not_there_are_left_alone(small: Path) -> None:
     [
         (lambda frame: frame.iloc[::-1], "the ids are shuffled"),
         (lambda frame: frame.assign(example_id=[*frame["example_id"][:-1], "stranger"]), "1 ids are foreign"),
-        (lambda frame: frame.drop(columns="step_100"), "missing: step_100"),
-        (lambda frame: frame.assign(step_100=np.nan), "no probabilities"),
     ],
 )
 def test_probes_that_aren_t_the_first_test_examples_are_refused(
@@ -373,15 +373,34 @@ def test_probes_that_aren_t_the_first_test_examples_are_refused(
 ) -> None:
     write_traces(small, models=("lstm",))
     path = small / "runs" / "matched-pytorch-lstm-seed0-continuing1" / "probes.parquet"
-    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    retable(path, path.with_name("result.json"), change)
     with pytest.raises(ResultsError, match=what):
         load(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda frame: frame.drop(columns="step_100"), r"should hold the columns .*step_100 \(float\)"),
+        (lambda frame: frame.assign(step_100=np.nan), "a value is missing in the column 'step_100'"),
+        (lambda frame: frame.assign(step_100=7.0), "a value isn't in 0 to 1 in the column 'step_100'"),
+    ],
+)
+def test_a_course_that_is_none_is_left_out_by_name(
+    small: Path, change: Callable[[pd.DataFrame], pd.DataFrame], what: str
+) -> None:
+    write_traces(small, models=("lstm",))
+    path = small / "runs" / "matched-pytorch-lstm-seed0-continuing1" / "probes.parquet"
+    retable(path, path.with_name("result.json"), change)
+    comparison = load(small)
+    assert path.parent.name not in comparison.traces
+    assert re.search(what, comparison.left_out[f"the course of {path.parent.name}"])
 
 
 def test_a_variant_on_other_inputs_is_refused(small: Path) -> None:
     write_traces(small, models=("lstm",))
     path = small / "runs" / "matched-pytorch-lstm-seed0-continuing1" / "result.json"
-    path.write_text(path.read_text().replace("c0ffee", "decaff"))
+    rewrite(path, json.loads(path.read_text().replace("c0ffee", "decaff")))
     with pytest.raises(ResultsError, match="continuing1 saw other test examples"):
         load(small)
 

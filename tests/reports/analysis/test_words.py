@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.reports.analysis.words import AROUND, LEAST, NAMED, Moved, Read, Reader
 from rnn_crosscheck.reports.read.comparison import Occlusions, load
-from tests.reports.folders import write_comparison, write_occlusions
+from tests.reports.folders import retable, rewrite, write_comparison, write_occlusions
 
 RUN, EXAMPLE = "native-pytorch-lstm-seed0", "example-020"
 
@@ -206,13 +206,10 @@ def test_what_is_on_disk_is_read_for_every_run(folder: Path) -> None:
     assert not comparison.occlusions.words.duplicated(["example_id", "position"]).any()
 
 
-def rewritten(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    change(pd.read_parquet(path)).to_parquet(path, index=False)
-
-
 @pytest.mark.parametrize("name", ["pytorch.parquet", "pytorch.words.parquet"])
 def test_words_of_examples_that_nobody_knows_are_refused(folder: Path, name: str) -> None:
-    rewritten(folder / "occlusions" / name, lambda frame: frame.replace({"example_id": {EXAMPLE: "stranger"}}))
+    record = folder / "occlusions" / "pytorch.json"
+    retable(record.with_name(name), record, lambda frame: frame.replace({"example_id": {EXAMPLE: "stranger"}}))
     with pytest.raises(ResultsError, match=r"pytorch\.parquet is about examples that test\.parquet doesn't hold; .*\."):
         load(folder)
 
@@ -221,18 +218,22 @@ def test_words_of_a_run_that_was_trained_again_are_left_out(folder: Path) -> Non
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["keys"][RUN] = "a newer key"
-    path.write_text(json.dumps(manifest))
+    rewrite(path, manifest)
     known = load(folder).occlusions.probabilities
     assert known["run_id"].unique().tolist() == [RUN.replace("pytorch", "keras-tensorflow")]
 
 
 @pytest.mark.parametrize("name", ["pytorch.json", "pytorch.parquet", "pytorch.words.parquet"])
-def test_what_is_damaged_or_missing_is_as_good_as_absent(folder: Path, name: str) -> None:
+def test_what_is_damaged_or_missing_is_left_out_by_name(folder: Path, name: str) -> None:
     path = folder / "occlusions" / name
     path.write_bytes(path.read_bytes()[:30])
-    assert Reader(load(folder).occlusions).read(RUN, EXAMPLE) is None
+    comparison = load(folder)
+    assert Reader(comparison.occlusions).read(RUN, EXAMPLE) is None
+    assert f"{name} is damaged" in comparison.left_out["occlusions-pytorch"]
     path.unlink()
-    reader = Reader(load(folder).occlusions)
+    comparison = load(folder)
+    assert ("There is no" in comparison.left_out.get("occlusions-pytorch", "")) == (name != "pytorch.json")
+    reader = Reader(comparison.occlusions)
     assert reader.read(RUN, EXAMPLE) is None
     assert reader.read(RUN.replace("pytorch", "keras-tensorflow"), EXAMPLE) is not None
 

@@ -16,6 +16,8 @@ from tests.reports.folders import (
     labels,
     probabilities,
     protocol,
+    retable,
+    rewrite,
     spec_of,
     write_comparison,
     write_example_run,
@@ -52,7 +54,7 @@ def test_runs_without_a_result_are_not_run(small: Path) -> None:
 def test_a_result_under_another_key_belongs_to_another_comparison(small: Path) -> None:
     manifest = json.loads((small / "manifest.json").read_text())
     manifest["keys"][RUN] = "a newer key"
-    (small / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(small / "manifest.json", manifest)
     assert load(small).runs.loc[RUN, "status"] == "not run"
 
 
@@ -64,7 +66,7 @@ def test_missing_timings_are_fine(small: Path) -> None:
 def test_timings_of_another_protocol_are_left_out(small: Path) -> None:
     timings = json.loads((small / "timings.json").read_text())
     timings["records"][-1]["key"] = "another"
-    (small / "timings.json").write_text(json.dumps(timings))
+    rewrite(small / "timings.json", timings)
     assert len(load(small).timings.records) == len(timings["records"]) - 1
 
 
@@ -108,26 +110,27 @@ def test_other_labels_are_refused(small: Path) -> None:
         load(small)
 
 
-def test_values_that_are_no_probabilities_are_refused(small: Path) -> None:
-    values = probabilities("native", "pytorch", "lstm", 0)
-    values[5] = 1.5
-    write_example_run(small, SPEC, probabilities=values)
-    with pytest.raises(ResultsError, match="no probabilities"):
-        load(small)
+def test_a_run_whose_values_are_no_probabilities_is_left_out_by_name(small: Path) -> None:
+    run = small / "runs" / RUN
+    retable(run / "predictions.parquet", run / "result.json", lambda table: table.assign(probability=1.5))
+    comparison = load(small)
+    assert comparison.runs.loc[RUN, "status"] == "damaged"
+    assert comparison.left_out == {
+        RUN: "predictions.parquet is damaged: a value isn't in 0 to 1 in the column 'probability'."
+    }
 
 
 def test_scores_that_don_t_follow_from_the_predictions_are_refused(small: Path) -> None:
     path = small / "runs" / RUN / "result.json"
     content = json.loads(path.read_text())
     content["scores"]["accuracy"] = 0.99
-    path.write_text(json.dumps(content))
+    rewrite(path, content)
     with pytest.raises(ResultsError, match=r"but result\.json beside it says 0\.99"):
         load(small)
 
 
 def test_repeated_test_examples_are_refused(small: Path) -> None:
-    table = pd.read_parquet(small / "test.parquet")
-    pd.concat([table, table.head(1)]).to_parquet(small / "test.parquet")
+    retable(small / "test.parquet", small / "dataset.json", lambda table: pd.concat([table, table.head(1)]))
     with pytest.raises(ResultsError, match="'example-000' more than once"):
         load(small)
 
@@ -139,7 +142,7 @@ def test_a_missing_file_is_named(small: Path, name: str) -> None:
         load(small)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "test.parquet", f"runs/{RUN}/predictions.parquet"])
+@pytest.mark.parametrize("name", ["manifest.json", "test.parquet"])
 def test_a_damaged_file_is_named(small: Path, name: str) -> None:
     path = small / name
     path.write_bytes(path.read_bytes()[:40])
@@ -150,6 +153,6 @@ def test_a_damaged_file_is_named(small: Path, name: str) -> None:
 def test_a_run_that_fits_no_backend_is_named(small: Path) -> None:
     manifest = json.loads((small / "manifest.json").read_text())
     manifest["runs"].append("native-nobody-lstm-seed0")
-    (small / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(small / "manifest.json", manifest)
     with pytest.raises(ResultsError, match="'native-nobody-lstm-seed0'"):
         load(small)

@@ -17,8 +17,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from rnn_crosscheck.harness import lifeline
 from rnn_crosscheck.harness.errors import CrosscheckError
 
 #: how long the process may take to end when it is told to
@@ -63,14 +65,12 @@ class Apart:
 
     def _ask(self, call: tuple[Any, ...]) -> tuple[bool, Any]:
         if self._process is None:
-            self._process = subprocess.Popen(
-                # -P: the folder may hold modules called like ours, or like those that we import.
-                [sys.executable, "-P", "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # Ctrl-C in the terminal is for the process that leads.
-                start_new_session=True,
-            )
+            # Until it is ready for it, an interruption would end it with a traceback.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            try:
+                self._process = lifeline.start(__name__)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._send([os.path.abspath(entry or ".") for entry in sys.path])
         self._send(call)
         assert self._process.stdout is not None
@@ -89,17 +89,26 @@ class Apart:
         process, self._process = self._process, None
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=_TIDY_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_TIDY_SECONDS)
+        finally:
+            lifeline.stop(process)
 
 
 def main() -> None:
     """Answer calls until there are no more or we are interrupted, in the second process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where who started us ignores it
-    with suppress(KeyboardInterrupt):
+    lifeline.leave_with_parent()
+    # What is raised while it is sent or answered means that nobody is there any more.
+    with suppress(KeyboardInterrupt, OSError, EOFError, pickle.UnpicklingError):
+        signal.signal(signal.SIGINT, _interrupted)  # also where who started us ignores it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         _answer()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Stop what is being done; whatever it has to say of that is of no use to anybody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    raise KeyboardInterrupt
 
 
 def _answer() -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rnn_crosscheck.harness import lifeline
 from rnn_crosscheck.harness.results import Failure
 
 Event = Mapping[str, Any]
@@ -46,16 +47,7 @@ class WorkerProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                # -P: the current folder may hold modules called like those that we import.
-                [sys.executable, "-P", "-m", "rnn_crosscheck.harness.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env={**os.environ, **environment},
-                # Ctrl-C in the terminal is for the parent, which stops its workers in order.
-                start_new_session=True,
-            )
+            self._process = lifeline.start("rnn_crosscheck.harness.worker", environment=environment, stderr=output)
         self._events: queue.Queue[Event | str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -115,10 +107,7 @@ class WorkerProcess:
         if gently:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
-        with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group that has only a zombie left
-            # The whole group, even if its leader is gone: a framework may have started processes of its own.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        lifeline.stop(self._process)
         self._listener.join(timeout=_LOOK_SECONDS)
 
     def _next(self, timeout: float) -> Event | str | None:

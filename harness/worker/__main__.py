@@ -2,7 +2,7 @@
 
 ``python -m rnn_crosscheck.harness.worker`` reads one JSON line from standard input and writes JSON lines to standard
 output, one an event; ``finished`` after each task. Whatever a framework prints goes to standard error, which the parent
-keeps as the log. When the parent goes away, standard input ends and so does the worker.
+keeps as the log. When the parent goes away, so does the worker.
 """
 
 # ruff: noqa: E402 - the clock starts before everything else is imported
@@ -16,7 +16,6 @@ _STARTED = time.perf_counter()
 import json
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
@@ -24,6 +23,7 @@ from typing import Any
 
 from rnn_crosscheck.harness.backend import Registered
 from rnn_crosscheck.harness.errors import CrosscheckError
+from rnn_crosscheck.harness.lifeline import leave_with_parent
 from rnn_crosscheck.harness.worker.job import Job
 
 #: each ``mode`` of a request is a function of its name in one of these modules; a process imports no other
@@ -37,12 +37,11 @@ _MODES: Mapping[str, str] = {
     "probe": "checks",  # tells the devices that a backend can use
     "time": "measure",  # stays alive and measures what it is told to
 }
-#: these read more requests from standard input, and end with it
-_LISTENING = ("time", "conform")
 
 
 def main() -> int:
     """Answer one request; the exit code says whether it went well."""
+    leave_with_parent()
     channel = os.fdopen(os.dup(1), "wb", buffering=0)
     # Frameworks print to standard output from C++ as well; only events may go there.
     os.dup2(2, 1)
@@ -55,8 +54,6 @@ def main() -> int:
     try:
         backend = Registered(**request["backend"]).load()()
         tasks = request.pop("tasks")
-        if tasks[0]["mode"] not in _LISTENING:
-            threading.Thread(target=_leave_with_parent, daemon=True).start()
         for task in tasks:
             module = import_module(f"rnn_crosscheck.harness.worker.{_MODES[task['mode']]}")
             getattr(module, task["mode"])(Job({**request, **task}, backend, emit, _STARTED))
@@ -64,7 +61,7 @@ def main() -> int:
     except CrosscheckError as error:
         emit("failed", reason=str(error))
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever a framework raises is this run's failure, told to the parent
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - this run's failure, told to the parent
         traceback.print_exc()
         emit("failed", reason=f"{type(error).__name__}: {str(error).strip() or 'no message'}")
         return 1
@@ -72,10 +69,8 @@ def main() -> int:
     return 0
 
 
-def _leave_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # Frameworks take a second or more to take themselves down.
+    os._exit(code)

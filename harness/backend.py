@@ -246,9 +246,10 @@ class Registered:
         module_name, _, attribute = self.target.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ContractError(
-                f"Backend {self.name!r} ({self.target}) can't be imported: {type(error).__name__}: {error}."
+                f"Backend {self.name!r} ({self.target}) can't be imported: {type(error).__name__}: "
+                f"{error if str(error) else 'no message'}."
             ) from error
         check_contract(self.name, found)
         return found  # type: ignore[no-any-return]  # just checked

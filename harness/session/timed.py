@@ -84,10 +84,16 @@ class Timings:
         return point in self._found
 
     def of(self, cell: Timed) -> tuple[TimingRecord, Ratio | None] | str:
-        """Give the rounds of a measured cell and its ratio to the baseline, or say why there are none."""
+        """Give the rounds of a measured cell and its ratio to the baseline, or say why there are none.
+
+        The baseline's count for nothing without the noise that its second worker tells of.
+        """
         records = [record for found in self._found.values() for record in found]
         for record in self._found[cell.point]:
             if (record.backend, record.setting) == (cell.backend, cell.setting):
+                if record.baseline and not record.again_ns:
+                    why = why_not(self._failures, cell.backend, cell.setting, cell.point.model, again=True)
+                    return f"The second worker, which tells the noise of the machine: {why}"
                 return record, against_baseline(records, record)
         return why_not(self._failures, cell.backend, cell.setting, cell.point.model)
 

@@ -343,9 +343,9 @@ def _failure(backend: str, setting: Setting, again: bool, model: str) -> str:
     return f"{backend}{shown}{' (second worker)' if again else ''}, {model}"
 
 
-def why_not(failures: Mapping[str, str], backend: str, setting: Setting, model: str) -> str:
-    """Say why there are no figures of a worker."""
-    return failures.get(_failure(backend, setting, False, model), "The worker left no figures.")
+def why_not(failures: Mapping[str, str], backend: str, setting: Setting, model: str, *, again: bool = False) -> str:
+    """Say why there are no figures of a worker, or of the baseline's second."""
+    return failures.get(_failure(backend, setting, again, model), "The worker left no figures.")
 
 
 def _joined(starts: Sequence[Sequence[TimingRecord]]) -> Iterator[TimingRecord]:

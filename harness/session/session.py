@@ -18,6 +18,7 @@ from rnn_crosscheck.harness.session.comparison import Comparison
 from rnn_crosscheck.harness.session.gates import Gate
 from rnn_crosscheck.harness.session.opening import Opened, open_comparison
 from rnn_crosscheck.harness.session.progress import Screen
+from rnn_crosscheck.harness.session.signals import TERMINATED, Signals
 from rnn_crosscheck.harness.session.suite import nameless_folders
 from rnn_crosscheck.harness.session.summary import Summary, tell
 
@@ -83,6 +84,8 @@ class ComparisonSession:
         self._comparison: Comparison | None = None
         self._summary: Summary | None = None
         self._note = ""
+        self._signals = Signals()
+        config.add_cleanup(self._signals.restore)
         config.args = arguments(config)
         # The project around may name its tests otherwise; ours keep their names.
         config.addinivalue_line("python_functions", "test_*")
@@ -112,6 +115,7 @@ class ComparisonSession:
             reporter.write_line(f"comparison: protocol {name}, results in {self._choices.folder}")
             for sentence in self._choices.left_out:
                 reporter.write_line(f"left out: {sentence}")
+        self._signals.install()
         try:
             with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):
                 opened = self._open()
@@ -151,24 +155,33 @@ class ComparisonSession:
         self, session: pytest.Session, exitstatus: int | pytest.ExitCode
     ) -> Generator[None, object, object]:
         """End the comparison before pytest-benchmark writes its files, which may fail."""
+        self._signals.ignore()
         self._end(session, exitstatus)
+        if session.exitstatus == pytest.ExitCode.INTERRUPTED:
+            folder = self._choices.folder
+            self._note = f"Interrupted: finished runs are kept in {folder}; the same command goes on from there."
+            if self._signals.terminated:
+                session.exitstatus = TERMINATED
         return (yield)
 
     def _end(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
-        """Stop every worker; then build the report from what is on disk."""
+        """Stop every worker; then build the report from what is on disk, unless that is interrupted."""
         if self._comparison is None:
             return
         self._comparison.close()
         if exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
             return
-        folder = self._choices.folder
-        if exitstatus == pytest.ExitCode.INTERRUPTED:
-            self._note = f"Interrupted: finished runs are kept in {folder}; the same command goes on from there."
         try:
-            self._summary = self._apart.call(self._report, folder, self._choices.gates)
+            self._signals.heed()
+            self._summary = self._apart.call(self._report, self._choices.folder, self._choices.gates)
+            self._signals.ignore()
         except (Exception, KeyboardInterrupt) as error:
+            self._signals.ignore()
             if exitstatus == pytest.ExitCode.INTERRUPTED:
                 return  # what was built before is there
+            if isinstance(error, KeyboardInterrupt):
+                session.exitstatus = pytest.ExitCode.INTERRUPTED
+                return
             if not isinstance(error, CrosscheckError):
                 raise
             self._note = f"No report: {error}"

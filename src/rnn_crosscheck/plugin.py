@@ -199,7 +199,6 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from None
         return
     apart = Apart()
-    config.add_cleanup(apart.close)
     try:
         refuse_company(config)
         overrides = [*config.getini("crosscheck_set"), *(config.getoption("--crosscheck-set") or ())]
@@ -210,6 +209,8 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     except CrosscheckError as error:
         raise pytest.UsageError(str(error)) from None
+    # Cleaned up first, what came last: signals are let in again when nothing is left that they could hurt.
+    config.add_cleanup(apart.close)
     # A run takes as long as it takes; the suite says so to pytest-timeout, which need not be there.
     config.addinivalue_line("markers", "timeout(seconds): limit of one test, read by pytest-timeout")
     config.pluginmanager.register(session, "crosscheck-session")

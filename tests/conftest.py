@@ -25,6 +25,7 @@ _LONG = (
     "test_findings.py",
     "test_frameworks.py",
     "test_session.py",
+    "test_ending.py",
     "test_guest.py",
     "test_toolchain.py",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from typing import Protocol as Interface
@@ -206,7 +206,8 @@ class Screen:
         """Show what happens until all of `futures` are done, and now and then what is done `meanwhile`."""
         with self.shown() as display:
             while True:
-                done = not wait(futures, timeout=0).not_done
+                # Not `wait`: interrupted inside, it would leave the futures locked, and shutting down would hang.
+                done = all(future.done() for future in futures)
                 if said := meanwhile():
                     display.message(said)
                 try:

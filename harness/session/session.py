@@ -84,6 +84,7 @@ class ComparisonSession:
         self._comparison: Comparison | None = None
         self._summary: Summary | None = None
         self._note = ""
+        self._begun = False
         self._signals = Signals()
         config.add_cleanup(self._signals.restore)
         config.args = arguments(config)
@@ -115,6 +116,7 @@ class ComparisonSession:
             reporter.write_line(f"comparison: protocol {name}, results in {self._choices.folder}")
             for sentence in self._choices.left_out:
                 reporter.write_line(f"left out: {sentence}")
+        self._begun = True
         self._signals.install()
         try:
             with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):
@@ -157,7 +159,7 @@ class ComparisonSession:
         """End the comparison before pytest-benchmark writes its files, which may fail."""
         self._signals.ignore()
         self._end(session, exitstatus)
-        if session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        if self._begun and session.exitstatus == pytest.ExitCode.INTERRUPTED:
             folder = self._choices.folder
             self._note = f"Interrupted: finished runs are kept in {folder}; the same command goes on from there."
             if self._signals.terminated:

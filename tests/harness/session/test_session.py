@@ -1,12 +1,8 @@
 """``pytest --benchmark`` as a user types it, in real processes, with backends that need no framework."""
 
-import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -286,39 +282,6 @@ def test_a_backend_that_fails_leaves_a_record_with_the_reason(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_finished_runs_and_leaves_nothing_half_written_and_no_process(pytester: pytest.Pytester) -> None:
-    command = [sys.executable, "-m", "pytest", *arguments("tests.fakes:Slow"), "--crosscheck-jobs", "1"]
-    process = subprocess.Popen(
-        command,
-        cwd=pytester.path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # Tests that a script runs in the background ignore Ctrl-C, and what they start would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    while not results(pytester.path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)  # the next run is under way
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2, output
-    assert "finished runs are kept" in output
-    report = (pytester.path / "comparison/report.md").read_text()
-    head = report.partition("\n- ")[0]
-    assert re.search(r"\*\*Unfinished\*\*, still without \d+ of 8 runs.* and the times\.", head), head
-    assert f"`pytest {shlex.join(command[3:])}`" in head
-    kept = results(pytester.path)
-    assert kept
-    assert {run.status for run in kept.values()} == {"ok"}
-    runs = pytester.path / "comparison" / "runs"
-    assert sorted(path.name for path in runs.iterdir()) == sorted(kept)
-    workers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _is_worker_in(path, pytester.path)]
-    assert workers == []
-
-
-@pytest.mark.slow
 def test_a_report_is_there_before_the_end_and_survives_a_crash(pytester: pytest.Pytester) -> None:
     command = [
         sys.executable,
@@ -345,16 +308,6 @@ def test_a_report_is_there_before_the_end_and_survives_a_crash(pytester: pytest.
     report = (pytester.path / "comparison/report.md").read_text()
     assert "**Unfinished**, still without" in report
     assert "## Accuracy, %" in report
-
-
-def _is_worker_in(cmdline: Path, folder: Path) -> bool:
-    try:
-        return (
-            b"rnn_crosscheck.harness.worker" in cmdline.read_bytes()
-            and Path(os.readlink(cmdline.parent / "cwd")) == folder
-        )
-    except OSError:
-        return False
 
 
 RNN = ("--crosscheck-models", "rnn", "--crosscheck-seeds", "1")

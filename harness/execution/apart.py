@@ -3,8 +3,8 @@
 The process that leads a comparison lives for hours beside the trainings. What reads whole datasets and builds reports
 needs pandas, matplotlib and hundreds of megabytes, for seconds.
 
-``python -m rnn_crosscheck.harness.execution.apart`` is that second process: calls come pickled on its standard input,
-answers go back on what was its standard output.
+``python -m rnn_crosscheck.harness.execution.apart``, started by `lifeline.start`, is that second process: calls come
+pickled on its standard input, answers go back on what was its standard output.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One process that carries out the tasks of one request and answers on a pipe.
 
-``python -m rnn_crosscheck.harness.worker`` reads one JSON line from standard input and writes JSON lines to standard
-output, one an event; ``finished`` after each task. Whatever a framework prints goes to standard error, which the parent
-keeps as the log. When the parent goes away, so does the worker.
+``python -m rnn_crosscheck.harness.worker``, started by `lifeline.start`, reads one JSON line from standard input and
+writes JSON lines to standard output, one an event; ``finished`` after each task. Whatever a framework prints goes to
+standard error, which the parent keeps as the log. When the parent goes away, so does the worker.
 """
 
 # ruff: noqa: E402 - the clock starts before everything else is imported

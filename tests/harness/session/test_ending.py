@@ -25,6 +25,8 @@ from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProces
 from tests.fakes import Steady
 from tests.harness.session.test_session import RNN, UNREPORTED, arguments, results, text
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+
 #: how often each end comes at random in the long test
 REPEATS = 20
 #: how long a process may outlive the one that started it, in seconds

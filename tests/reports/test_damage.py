@@ -20,13 +20,16 @@ from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
     protocol,
     rewrite,
-    timing_results,
-    write_everything,
+    write_comparison,
+    write_effects,
     write_occlusions,
+    write_stages,
+    write_traces,
     write_transplants,
 )
 
-BACKENDS, MODELS, DIVISIONS = ("keras-tensorflow", "pytorch"), ("rnn", "lstm"), ("native", "matched")
+BACKENDS, DIVISIONS = ("keras-tensorflow", "pytorch"), ("native", "matched")
+PROTOCOL = protocol(models=protocol().models[1:])
 
 Damage = Callable[[Path, Random], None]
 
@@ -98,13 +101,14 @@ DAMAGES: tuple[Damage, ...] = (
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = write_everything(tmp_path_factory.mktemp("whole"))
-    write_json(folder / "timings.json", timing_results(protocol(), BACKENDS))
+    folder = write_comparison(
+        tmp_path_factory.mktemp("whole"), models=("lstm",), seeds={"native": (0,), "matched": (0,)}, of=PROTOCOL
+    )
+    write_traces(folder, models=("lstm",), continuing=1, initial=0)
+    write_stages(folder, models=("lstm",))
+    write_effects(folder, models=("lstm",))
     write_transplants(folder)
-    read = {
-        f"{kind}-{name}-{model}-seed0": ["example-000"] for kind in DIVISIONS for name in BACKENDS for model in MODELS
-    }
-    write_occlusions(folder, read)
+    write_occlusions(folder, {f"{kind}-{name}-lstm-seed0": ["example-000"] for kind in DIVISIONS for name in BACKENDS})
     manifest = json.loads((folder / "manifest.json").read_text())
     trained = [f"{what}-{name}" for what in ("transplants", "occlusions") for name in BACKENDS]
     rewrite(folder / "manifest.json", {**manifest, "trained": trained})
@@ -164,7 +168,7 @@ def test_a_check_that_failed_is_named_with_its_reason(whole: tuple[Path, str], t
     shutil.copytree(whole[0], folder)
     record = folder / "parity" / "effects-lstm.json"
     record.unlink()
-    assert "**Unfinished**, still without 1 of 10 checks of stages and causes" in told(folder)[0]
+    assert "**Unfinished**, still without 1 of 5 checks of stages and causes" in told(folder)[0]
     write_json(lost_check(record), LostCheck(key="another", reason="It fell long ago."))
     assert "It fell" not in told(folder)[0]
     other = lost_check(folder / "occlusions" / "pytorch.json")
@@ -172,7 +176,7 @@ def test_a_check_that_failed_is_named_with_its_reason(whole: tuple[Path, str], t
     other.with_name("pytorch.json").unlink()
     front = told(folder)[0]
     assert "It fell" not in front
-    assert "1 of 10 checks of stages and causes and 1 of 4 checks of trained weights" in front
+    assert "1 of 5 checks of stages and causes and 1 of 4 checks of trained weights" in front
     other.unlink()
     shutil.copy(whole[0] / "occlusions" / "pytorch.json", other.with_name("pytorch.json"))
     write_json(lost_check(record), LostCheck(key="parity", reason="The worker was killed by SIGKILL."))

@@ -1,5 +1,6 @@
 """``pytest --benchmark`` as a user types it, in real processes, with backends that need no framework."""
 
+import os
 import re
 import subprocess
 import sys

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any, ClassVar, Literal
 
@@ -370,3 +372,37 @@ class Picky(Reference):
         if model.cell == "rnn":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().create(model, training, weights=weights, seed=seed, device=device)
+
+
+def stay() -> None:
+    """Take a long time, beside a process that was started before."""
+    subprocess.Popen(["sleep", "100"])
+    time.sleep(100)
+
+
+class Staying(Steady):
+    """Takes a long time to be made."""
+
+    name = "tests.fakes:Staying"
+
+    def __init__(self) -> None:
+        stay()
+
+
+class Leaving(Steady):
+    """Ends the process that makes it."""
+
+    name = "tests.fakes:Leaving"
+
+    def __init__(self) -> None:
+        sys.exit(3)
+
+
+class Second(Steady):
+    """Is killed where it is the baseline's second worker, which the name of its log tells (Linux)."""
+
+    name = "tests.fakes:Second"
+
+    def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
+        if os.readlink("/proc/self/fd/2").endswith("-again.log"):
+            os.kill(os.getpid(), signal.SIGKILL)

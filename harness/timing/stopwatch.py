@@ -23,6 +23,7 @@ from typing import Any
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, settings_of, threads_of, worker_environment
 from rnn_crosscheck.harness.execution.plan import Asked, run_key, source_of
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
 from rnn_crosscheck.harness.timing.ratios import ratio
@@ -202,9 +203,7 @@ class Stopwatch:
         timing = self._protocol.timing
         for lane in self._lanes:
             lane.rounds, lane.calls = [], []
-        for lane in list(self._lanes):
-            with self._surviving(lane, point.model):
-                self._prepare(lane, point)
+        self._prepare(point)
         done, stopped, began = 0, "limit", time.monotonic()
         while done < timing.max_rounds and (lanes := list(self._lanes)):
             orders = balanced_orders(len(lanes))
@@ -225,15 +224,26 @@ class Stopwatch:
                     break
         return list(self._records(point, stopped))
 
-    def _prepare(self, lane: _Lane, point: Point) -> None:
-        spec = self._spec(lane, point).model_dump(mode="json")
-        built = self._ask(lane, do="prepare", operation=point.operation, spec=spec)
-        lane.examples = int(built["examples"])
-        lane.build_ns = int(built["ns"])
-        lane.first_ns = lane.build_ns + sum(self._round(lane, point, 1))
-        warm = min(sum(self._round(lane, point, 1)) for _ in range(self._protocol.timing.warmup))
-        lane.loops = max(1, ceil(_ROUND_NS / max(1, warm)))
-        lane.lead_in = int(warm < _LEAD_IN_NS)
+    def _prepare(self, point: Point) -> None:
+        """Have the workers build their model and call it once, as many of them at a time as there are cores; warm up.
+
+        That is when frameworks trace and compile, which takes longer than all rounds, and which nothing is held against.
+        """
+        lanes, at_once = list(self._lanes), available_cores()
+        for some in (lanes[start : start + at_once] for start in range(0, len(lanes), at_once)):
+            for lane in some:
+                spec = self._spec(lane, point).model_dump(mode="json")
+                lane.worker.send({"do": "prepare", "operation": point.operation, "spec": spec})
+            for lane in some:
+                with self._surviving(lane, point.model):
+                    built = lane.worker.receive(self._protocol.workers.stall_seconds)
+                    lane.examples, lane.build_ns = int(built["examples"]), int(built["ns"])
+                    lane.first_ns = lane.build_ns + int(built["first_ns"])
+        for lane in list(self._lanes):
+            with self._surviving(lane, point.model):
+                warm = min(sum(self._round(lane, point, 1)) for _ in range(self._protocol.timing.warmup))
+                lane.loops = max(1, ceil(_ROUND_NS / max(1, warm)))
+                lane.lead_in = int(warm < _LEAD_IN_NS)
 
     def _round(self, lane: _Lane, point: Point, loops: int, lead_in: int = 0) -> list[int]:
         """Have a worker make some calls; nanoseconds of each by its clock.

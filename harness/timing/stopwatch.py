@@ -227,7 +227,7 @@ class Stopwatch:
     def _prepare(self, point: Point) -> None:
         """Have the workers build their model and call it once, as many of them at a time as there are cores; warm up.
 
-        That is when frameworks trace and compile, which takes longer than all rounds, and which nothing is held against.
+        That is when frameworks trace and compile, which takes longer than all rounds and is no part of a ratio.
         """
         lanes, at_once = list(self._lanes), available_cores()
         for some in (lanes[start : start + at_once] for start in range(0, len(lanes), at_once)):

@@ -134,9 +134,9 @@ class ComparisonSession:
         )
 
     def _open(self) -> Opened:
-        self._config.add_cleanup(claim(self._choices.folder, "--crosscheck-output").release)
         if self._choices.baseline is not None:
             self._apart.call(self._check, self._choices.baseline)
+        self._config.add_cleanup(claim(self._choices.folder, "--crosscheck-output").release)
         return open_comparison(
             self._choices,
             self._apart.call,

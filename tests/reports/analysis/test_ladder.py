@@ -301,7 +301,7 @@ def test_without_a_direction_nothing_is_said_of_predicting(tmp_path: Path) -> No
     (folder / "transplants" / f"{PYTORCH}.json").unlink()
     report = _said_of_transplants(folder)
     assert "so no disagreement comes from predicting" not in report
-    assert f"**Not tried**: trained weights of {KERAS} in {PYTORCH} (rnn, native)" in report
+    assert f"**Not there**: trained weights of {KERAS} in {PYTORCH} (rnn, native)" in report
 
 
 @pytest.mark.slow

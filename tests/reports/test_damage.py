@@ -143,7 +143,7 @@ def hold(whole: tuple[Path, str], tmp_path: Path, seed: int) -> str:
             front, after = told(folder)
     except CrosscheckError as error:
         needed = path.parent == folder and path.name != "timings.json"
-        return "" if needed and str(error).endswith(".") and "\n" not in str(error) else f"{what}: {error}"
+        return "" if needed and str(error).endswith((".", "?")) and "\n" not in str(error) else f"{what}: {error}"
     except Exception as error:  # noqa: BLE001 - which is what is looked for
         return f"{what}: {error!r}"
     if sorted(entry.name for entry in tmp_path.rglob("*") if entry.name == "planted") or Path("planted").exists():

@@ -110,14 +110,14 @@ class ComparisonSession:
         items = [item for item in session.items if item.path == SUITE]
         if self._config.getoption("collectonly") or not items:
             return
+        self._begun = True
+        self._signals.install()
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             name = self._choices.protocol.name
             reporter.write_line(f"comparison: protocol {name}, results in {self._choices.folder}")
             for sentence in self._choices.left_out:
                 reporter.write_line(f"left out: {sentence}")
-        self._begun = True
-        self._signals.install()
         try:
             with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):
                 opened = self._open()

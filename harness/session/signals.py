@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import os
 import signal
 import threading
 import time
@@ -14,6 +16,8 @@ from typing import Any
 TERMINATED = 143
 #: whoever presses Ctrl-C again sooner means the same; one that comes later may find that the first was swallowed
 _DEAF_SECONDS = 15.0
+#: how long a process takes at most to end when its session is over
+_LAST_SECONDS = 2.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -29,6 +33,7 @@ class Signals:
     def __init__(self) -> None:
         self.terminated = False
         self._deaf_until = 0.0
+        self._over = False
         self._before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int] = {}
 
     def install(self) -> None:
@@ -50,12 +55,23 @@ class Signals:
         self._deaf_until = 0.0
 
     def restore(self) -> None:
-        """Give both back."""
+        """Give both back, to the first that comes when a process that ends now has ended: none is to hurt that."""
+        self._over = True
+        self._deaf_until = time.monotonic() + _LAST_SECONDS
+        # Python lets go of handlers a good while before the process has ended.
+        atexit.register(self._give_back, signal.SIG_IGN)
+
+    def _give_back(self, instead: signal.Handlers | None = None) -> None:
         while self._before:
-            signal.signal(*self._before.popitem())
+            number, before = self._before.popitem()
+            signal.signal(number, before if instead is None else instead)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if time.monotonic() < self._deaf_until:
+            return
+        if self._over:
+            self._give_back()
+            os.kill(os.getpid(), number)
             return
         self._deaf_until = time.monotonic() + _DEAF_SECONDS
         if number == signal.SIGTERM:

@@ -167,6 +167,35 @@ def test_ctrl_c_gives_the_report_up_and_a_second_changes_nothing(pytester: pytes
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        ("pass", 0),
+        ("signals._LAST_SECONDS = 0.0", -signal.SIGTERM),
+    ],
+)
+def test_a_signal_hurts_no_process_that_ends_with_its_session_and_is_given_back_to_one_that_goes_on(
+    then: str, code: int, tmp_path: Path
+) -> None:
+    lines = (
+        "import time",
+        "from rnn_crosscheck.harness.session import signals",
+        then,
+        "taken = signals.Signals()",
+        "taken.install()",
+        "taken.restore()",
+        "print('over', flush=True)",
+        "time.sleep(0.3)",
+    )
+    launched = Launched("-c", "\n".join(lines), folder=tmp_path)
+    assert launched.process.stdout is not None
+    assert launched.process.stdout.readline() == "over\n"
+    while launched.process.poll() is None:
+        launched.send(signal.SIGTERM)
+        time.sleep(0.002)
+    assert (launched.end(), launched.process.returncode) == ("", code)
+
+
 # --- backends that go ---------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,13 @@ _REFERENCE = "reference"
 _TRAINED = {"transplant": "transplants", "occlude": "occlusions"}
 
 
+#: of whom that is asked: weights are taken in by who can, words are left out by who has trained
+ABLE: Mapping[str, frozenset[str]] = {
+    "transplant": frozenset({"matched", "inference"}),
+    "occlude": frozenset({"matched"}),
+}
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a comparison is asked to run: `models` and `divisions` chosen of the protocol's, on one device.
@@ -318,10 +325,10 @@ def plan_occlusions(
 
 
 def of_trained(backends: Iterable[BackendInfo]) -> tuple[str, ...]:
-    """Name what is asked of trained weights: they are taken in by who can, words are left out by who has trained."""
+    """Name what is asked of trained weights."""
     return tuple(
         _name_of_trained(mode, info)
-        for mode, able in (("transplant", {"matched", "inference"}), ("occlude", {"matched"}))
+        for mode, able in ABLE.items()
         for info in backends
         if info.backend.capabilities & able and not info.missing
     )

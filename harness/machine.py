@@ -62,3 +62,11 @@ def hand_back_memory() -> bool:
         return False
     libc.malloc_trim(0)
     return True
+
+
+def load_average() -> float:
+    """How many processes wanted to run in the last minute; 0 where the system doesn't say."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0

@@ -87,6 +87,7 @@ class LayerRecord(_Record):
     output_shape: tuple[Count, ...]
     parameters: Count
     trainable: Count
+    note: Annotated[str, Field(description="what of the canonical layout it hasn't")] = ""
 
 
 class Scores(_Record):
@@ -184,6 +185,7 @@ class TimingRecord(_Record):
     baseline: bool
     stopped: Annotated[str, Field(description="why the rounds ended: 'target', 'limit' of rounds, or 'time'")]
     threads: Count
+    load: Annotated[Amount, Field(description="of the machine over the last minute; 0 if not known")] = 0.0
     peak_memory_bytes: Count
     environment: dict[str, str] = {}
 
@@ -247,6 +249,7 @@ class ParityRecord(_Record):
     stages: tuple[StageRecord, ...]
     kinks: Kinks | None = None
     explanation: Explanation | None = None
+    contradicted: Annotated[dict[str, str], Field(description="dotted key -> what is declared, and isn't so")] = {}
     seconds: Amount
     peak_memory_bytes: Count
 
@@ -262,6 +265,7 @@ class EffectRecord(_Record):
     factor: str
     values: dict[str, str]
     native_in: Annotated[tuple[str, ...], Field(description="backends whose native models have these values")]
+    other_in: Annotated[dict[str, dict[str, str]], Field(description="backends with others yet, and which")] = {}
     steps: tuple[int, ...]
     max_difference: Annotated[tuple[float, ...], Field(description="in probability, over the probes, after each step")]
     mean_difference: tuple[float, ...]
@@ -360,9 +364,7 @@ class DatasetFacts(_Record):
     source: str
     fingerprint: str
     distinct_words: int
-    encode_seconds: Annotated[
-        float, Field(description="reading and encoding the source, when the cache was filled; 0 if not known")
-    ] = 0.0
+    encode_seconds: Annotated[float, Field(description="reading and encoding, for the cache; 0 if not known")] = 0.0
     encoded_examples: int = 0
     splits: dict[str, SplitFacts]
     shown: ExampleFacts | None = None
@@ -400,9 +402,7 @@ class Manifest(_Record):
     ] = {}
     commit: str = ""
     machine: dict[str, str] = {}
-    baseline: Annotated[
-        str, Field(description="folder of the earlier comparison to compare with, from this one; empty for none")
-    ] = ""
+    baseline: Annotated[str, Field(description="folder of the earlier comparison, from this one; empty for none")] = ""
 
     @model_validator(mode="after")
     def _distinct(self) -> Manifest:

@@ -23,7 +23,7 @@ from typing import Any
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, settings_of, threads_of, worker_environment
 from rnn_crosscheck.harness.execution.plan import Asked, run_key, source_of
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
-from rnn_crosscheck.harness.machine import available_cores
+from rnn_crosscheck.harness.machine import available_cores, load_average
 from rnn_crosscheck.harness.protocol import Operation, Protocol, RunSpec, Setting
 from rnn_crosscheck.harness.results import TimingRecord, TimingResults
 from rnn_crosscheck.harness.timing.ratios import ratio
@@ -328,6 +328,7 @@ class Stopwatch:
                 baseline=lane is base,
                 stopped=stopped,
                 threads=lane.threads,
+                load=load_average(),
                 peak_memory_bytes=int(facts["peak_memory_bytes"]),
                 environment={str(k): str(v) for k, v in facts["environment"].items()},
             )
@@ -374,6 +375,7 @@ def _joined(starts: Sequence[Sequence[TimingRecord]]) -> Iterator[TimingRecord]:
                 "starts": tuple(len(record.rounds_ns) for record in mine),
                 "build_ns": round(fmean(record.build_ns for record in mine)),
                 "first_call_ns": round(fmean(record.first_call_ns for record in mine)),
+                "load": max(record.load for record in mine),
                 "peak_memory_bytes": max(record.peak_memory_bytes for record in mine),
                 # The least certain of them.
                 "stopped": max((record.stopped for record in mine), key=_STOPPED.index),

@@ -15,11 +15,21 @@ from rnn_crosscheck.reports.read.comparison import Comparison
 
 _CELL = ("model", "operation", "division", "setting")
 
-_RATIOS = [*_CELL, "backend", "baseline", "ratio", "low", "high", "clear", "ms", "examples_per_s", "build_s", "trace_s",
+_MEASURED = ("ratio", "low", "high", "wide_low", "wide_high", "load")
+
+_RATIOS = [*_CELL, "backend", "baseline", *_MEASURED, "clear", "ms", "examples_per_s", "build_s", "trace_s",
            "first_call_s", "peak_bytes", "rounds", "starts", "stopped", "threads", "memory_kept"]  # fmt: skip
+
+#: an interval of a ratio that spans more than this factor says next to nothing
+WIDE = 2.0
 
 #: calls of single examples that a percentile takes: ten of them beyond it would be better, one there must be
 _CALLS = {50: 2, 95: 20, 99: 100}
+
+
+def is_wide(low: float, high: float) -> bool:
+    """Whether an interval of a ratio says next to nothing."""
+    return bool(high > WIDE * low)
 
 
 def ratios(comparison: Comparison) -> pd.DataFrame:
@@ -27,16 +37,18 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
 
     ``clear`` tells whether the ratio's interval lies outside both 1 and the A/A band, which is how far two workers of
     the baseline itself stood apart. Times are trimmed means of the rounds' logarithms, as the ratios are. ``trace_s``
-    is what the first call took above a later one: tracing, compiling, filling caches.
+    is what the first call took above a later one: tracing, compiling, filling caches. A ratio whose interval spans more
+    than a factor of `WIDE` is none: ``wide_low`` and ``wide_high`` are its ends, and ``load`` was the machine's.
 
-    Columns: model, operation, division, setting, backend, baseline, ratio, low, high, clear, ms, examples_per_s,
-    build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds (of all starts), starts,
-    stopped, threads, memory_kept (whether the worker kept the memory that it freed).
+    Columns: model, operation, division, setting, backend, baseline, ratio, low, high, wide_low, wide_high, load, clear,
+    ms, examples_per_s, build_s, trace_s, first_call_s (building and the first call together), peak_bytes, rounds (of
+    all starts), starts, stopped, threads, memory_kept (whether the worker kept the memory that it freed).
     """
     noise = {(row["model"], row["operation"]): row for _, row in again(comparison).iterrows()}
     rows = []
     for record in own_sizes(comparison):
-        value, low, high, _ = against_baseline(comparison.timings.records, record) or [np.nan] * 4
+        measured = _against_baseline(comparison, record)
+        low, high = measured["low"], measured["high"]
         band = noise.get((record.model, record.operation))
         edges = (1.0, 1.0) if band is None else (band["band_low"], band["band_high"])
         usual = typical(record.rounds_ns)
@@ -45,9 +57,7 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
                 **{column: getattr(record, column) for column in _CELL},
                 "backend": record.backend,
                 "baseline": record.baseline,
-                "ratio": value,
-                "low": low,
-                "high": high,
+                **measured,
                 "clear": bool(high < edges[0] or low > edges[1]),
                 "ms": usual / 1e6,
                 "examples_per_s": record.examples / usual * 1e9,
@@ -63,6 +73,16 @@ def ratios(comparison: Comparison) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=_RATIOS).astype({"baseline": bool, "clear": bool, "memory_kept": bool})
+
+
+def _against_baseline(comparison: Comparison, record: TimingRecord) -> dict[str, float]:
+    """Give a record's ratio with its interval; one that is too wide stands apart, and there is no ratio then."""
+    value, low, high, _ = against_baseline(comparison.timings.records, record) or [np.nan] * 4
+    if is_wide(low, high):
+        found = (np.nan, np.nan, np.nan, low, high)
+    else:
+        found = (value, low, high, np.nan, np.nan)
+    return {**dict(zip(_MEASURED[:-1], found, strict=True)), "load": record.load}
 
 
 def again(comparison: Comparison) -> pd.DataFrame:
@@ -102,8 +122,8 @@ def single_examples(comparison: Comparison) -> pd.DataFrame:
 def sweep(comparison: Comparison) -> pd.DataFrame:
     """Give throughput over batch sizes and over lengths, the protocol's own sizes among them; empty without a sweep.
 
-    Columns: model, operation, axis ('batch size' or 'length'), size, backend, setting, baseline, ratio, low, high, ms,
-    examples_per_s, rounds, starts, stopped, threads.
+    Columns: model, operation, axis ('batch size' or 'length'), size, backend, setting, baseline, ratio, low, high,
+    wide_low, wide_high, load (see `ratios`), ms, examples_per_s, rounds, starts, stopped, threads.
     """
     protocol = comparison.manifest.protocol
     swept = {(record.model, record.operation) for record in comparison.timings.records if _is_swept(record)}
@@ -121,12 +141,12 @@ def sweep(comparison: Comparison) -> pd.DataFrame:
             rows.append(
                 (
                     *(record.model, record.operation, axis, size, record.backend, record.setting, record.baseline),
-                    *(against_baseline(comparison.timings.records, record) or [np.nan] * 4)[:3],
+                    *_against_baseline(comparison, record).values(),
                     *(usual / 1e6, record.examples / usual * 1e9),
                     *(len(record.rounds_ns), max(len(record.starts), 1), record.stopped, record.threads),
                 )
             )
-    columns = ["model", "operation", "axis", "size", "backend", "setting", "baseline", "ratio", "low", "high", "ms",
+    columns = ["model", "operation", "axis", "size", "backend", "setting", "baseline", *_MEASURED, "ms",
                "examples_per_s", "rounds", "starts", "stopped", "threads"]  # fmt: skip
     found = pd.DataFrame(rows, columns=columns)
     found = found[found.groupby(["model", "operation", "axis"])["size"].transform("nunique") > 1]
@@ -182,7 +202,8 @@ def tuned(comparison: Comparison) -> pd.DataFrame:
 def training_times(comparison: Comparison) -> pd.DataFrame:
     """Give what the real runs took, one row a division x model x backend, as means over its runs.
 
-    Traced runs are left out where others are there: they read loss and gradient norm after every update.
+    Traced runs are left out where others are there: they read loss and gradient norm after every update. First steps
+    are taken out of epochs.
 
     Columns: division, model, backend, runs, epoch_s, epoch_sd, first_step_s, start_s, predict_s, peak_bytes, jobs,
     memory_kept (whether every run's process kept the memory that it freed).
@@ -193,7 +214,7 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
     for keys, group in grouped(comparison.ok, "division", "model", "backend"):
         results = [comparison.results[run_id] for run_id in group.index]
         results = [result for result in results if result.trace is None] or results
-        epochs = pd.Series([epoch.seconds for result in results for epoch in result.history], dtype=float)
+        epochs = pd.Series([seconds for result in results for seconds in _epochs(result)], dtype=float)
         durations = [result.durations for result in results if result.durations]
         parts = [
             pd.Series([getattr(each, part) for each in durations], dtype=float).mean()
@@ -204,6 +225,13 @@ def training_times(comparison: Comparison) -> pd.DataFrame:
         kept = all(keeps_memory(result) for result in results)
         rows.append((*keys, len(results), epochs.mean(), epochs.std(), *parts, peaks.max(), jobs, kept))
     return pd.DataFrame(rows, columns=columns)
+
+
+def _epochs(result: RunResult) -> Iterator[float]:
+    """Give the seconds of each epoch; the first step, which traces and compiles, is told apart."""
+    for epoch in result.history:
+        first = result.durations.first_step if result.durations and epoch is result.history[0] else 0.0
+        yield epoch.seconds - first
 
 
 def keeps_memory(record: RunResult | TimingRecord) -> bool:

@@ -1,9 +1,9 @@
 """What can be said of each question in one word: better, same, undecided, or nothing.
 
 ``better``: the 95 % interval excludes 0 and doesn't lie inside the margin. ``same``: it lies inside the margin.
-``undecided``: else. ``?``: there is no interval over seeds. Of more than two backends the best is held against the
-second; better then takes a p value below 0.05 after Holm's correction for all pairs. `benchmarks/margins.py` simulates
-how often the words are wrong.
+``undecided``: else. ``not measured``: the interval of a ratio spans more than a factor of 2. ``?``: there is no
+interval over seeds. Of more than two backends the best is held against the second; better then takes a p value below
+0.05 after Holm's correction for all pairs. `benchmarks/margins.py` simulates how often the words are wrong.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from rnn_crosscheck.harness.results import TimingRecord
 from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, values_needed
+from rnn_crosscheck.reports.analysis.timing import is_wide
 from rnn_crosscheck.reports.read.comparison import Comparison
 
-BETTER, SAME, UNDECIDED, UNKNOWN = "better", "same", "undecided", "?"
+BETTER, SAME, UNDECIDED, UNMEASURED, UNKNOWN = "better", "same", "undecided", "not measured", "?"
 
 #: the operation by which one backend is called faster
 TIMED = "train_step"
@@ -121,7 +122,9 @@ def of_speed(comparison: Comparison, timings: pd.DataFrame, again: pd.DataFrame,
         value, low, high, _ = ratios[best, second]
         band = again[(again["model"] == model) & (again["operation"] == TIMED)]
         said = word(low, high, corrected[best, second], edges, zero=1.0)
-        if said == BETTER and len(band) and high >= band["band_low"].iloc[0]:
+        if is_wide(low, high):
+            said = UNMEASURED
+        elif said == BETTER and len(band) and high >= band["band_low"].iloc[0]:
             said = UNDECIDED
         p = corrected[best, second]
         starts = int(mine["starts"].min())

@@ -309,6 +309,6 @@ def _plain_verdict(findings: Findings, asked: Sequence[Question]) -> str:
         models = models[: max(1, (_WIDTH - first) // 14)]
     room = (_WIDTH - first) // len(models) - 2
     rows: list[list[Any]] = [[row.asked, *(row.cells.get(model, Cell()).plain() for model in models)] for row in asked]
-    heads = ["", *(plain(model)[:room] for model in models)]
+    heads = ["", *(name if len(name := plain(model)) <= room else f"{name[: room - 1]}…" for model in models)]
     widths = [None, *([room] * len(models))]
     return tabulate(rows, headers=heads, tablefmt="simple", maxcolwidths=widths)

@@ -11,8 +11,9 @@ from tabulate import tabulate
 
 from rnn_crosscheck.reports.writing import plain
 
-#: longer words are cut: nothing breaks them, and they would stretch a table over the page's edge
+#: longer words are cut: nothing breaks them but a hyphen, and they would stretch a table over the page's edge
 LONGEST_WORD = 40
+_LONG = re.compile(rf"[^\s-]{{{LONGEST_WORD + 1},}}")
 
 # --- hostile text -------------------------------------------------------------------------------------------
 
@@ -30,7 +31,7 @@ def escape(text: str) -> str:
     spaces, markup loses its meaning, addresses don't become links, and very long words are cut.
     """
     text = plain(text)
-    text = " ".join(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 1] + "…" for word in text.split(" "))
+    text = _LONG.sub(lambda word: word[0][: LONGEST_WORD - 1] + "…", text)
     text = _WWW.sub("\\1\uff0e", text)
     for active, harmless in _LINKS:
         text = text.replace(active, harmless)

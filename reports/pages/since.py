@@ -9,6 +9,8 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.changes import Changes
 from rnn_crosscheck.reports.analysis.frames import each, grouped, records
+from rnn_crosscheck.reports.analysis.timing import is_wide
+from rnn_crosscheck.reports.analysis.verdicts import UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import Column, code, escape, number, plain_table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
 from rnn_crosscheck.reports.pages.speed import backend_column, operation_in_words
@@ -143,6 +145,8 @@ def _timings(timings: pd.DataFrame) -> Blocks:
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
+    if is_wide(low, high):
+        return UNMEASURED
     return _TWO(value) if pd.isna(low) else f"{_TWO(value)} {interval(_TWO)(low, high)}"
 
 
@@ -151,8 +155,8 @@ def _timed(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 
 
 def _change(change: float, low: float, high: float, noise: float) -> str:
-    written = _TWO(change) if pd.isna(low) else f"{_TWO(change)} {interval(_TWO)(low, high)}"
-    return f"**{written}**" if low > noise or high < 1 / noise else written
+    written = _with_interval(change, low, high)
+    return f"**{written}**" if written != UNMEASURED and (low > noise or high < 1 / noise) else written
 
 
 def _band(noise: float) -> str:

@@ -9,6 +9,8 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
+from rnn_crosscheck.reports.analysis.timing import WIDE
+from rnn_crosscheck.reports.analysis.verdicts import UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
 from rnn_crosscheck.reports.pages.verdict import speed_in_words
@@ -75,13 +77,32 @@ def timing_columns() -> list[Column]:
         text("model", "model"),
         Column("operation", ("operation",), operation_in_words, right=False),
         backend_column(),
-        number("ratio", "ratio", _TWO),
-        Column("95 % interval", ("low", "high", "baseline"), _ratio_interval),
-        number("ms", "ms", significant),
-        number("examples/s", "examples_per_s", significant),
+        *_ratio_columns(),
         number("threads", "threads", count),
         number("peak, MB", "peak_bytes", megabytes),
     ]
+
+
+def _ratio_columns() -> list[Column]:
+    return [
+        Column("ratio", ("ratio", "wide_low"), lambda ratio, wide: _TWO(ratio) if pd.isna(wide) else UNMEASURED),
+        Column("95 % interval", ("low", "high", "baseline"), _ratio_interval),
+        number("ms", "ms", significant),
+        number("examples/s", "examples_per_s", significant),
+    ]
+
+
+def _unmeasured(timed: pd.DataFrame) -> Blocks:
+    """Say of which ratios nothing is known, and what may be to blame."""
+    for row in each(timed[timed["wide_low"].notna()]):
+        size = f" at {row.axis} {count(row.size)}" if "axis" in timed else ""
+        load = f", and the machine's load was {row.load:.1f}" if row.load else ""
+        wants = f"{count(row.threads)} thread{'s' if row.threads > 1 else ''}"
+        yield (
+            f"**Not measured**: {escape(row.model)} {operation_in_words(row.operation)}{size}, "
+            f"{escape(named(row.backend, row.setting))}. Its interval, {interval(_TWO)(row.wide_low, row.wide_high)}, "
+            f"spans more than a factor of {WIDE:g}. It takes {wants}{load}."
+        )
 
 
 def backend_column() -> Column:
@@ -106,6 +127,7 @@ def _in_turn(shown: Shown) -> Blocks:
         ]
         yield shown.figure("ratios", f"Time in times of {base}'s. {'; '.join(said)}")
     yield from shown_table("Times of every operation", timed, timing_columns(), "times")
+    yield from _unmeasured(timed)
     memory = f" Workers in the setting {listing(list(kept))} keep the memory that they free." if len(kept) else ""
     yield f"{_rounds(timed)}{memory}"
     yield _noise(findings)
@@ -249,12 +271,10 @@ def _other_sizes(shown: Shown) -> Blocks:
         text("over", "axis"),
         number("size", "size", count),
         backend_column(),
-        number("ratio", "ratio", _TWO),
-        Column("95 % interval", ("low", "high", "baseline"), _ratio_interval),
-        number("ms", "ms", significant),
-        number("examples/s", "examples_per_s", significant),
+        *_ratio_columns(),
     ]
     yield from shown_table("Every size", swept, columns, "other-sizes")
+    yield from _unmeasured(swept)
 
 
 def _training(training: pd.DataFrame) -> Blocks:

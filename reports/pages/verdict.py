@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
-from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain, significant
 
@@ -92,7 +93,10 @@ def _speed(verdicts: pd.DataFrame) -> dict[str, Cell]:
 
 
 def _of_speed(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
-    figures = f"{_TWO(row.value)} {interval(_TWO)(row.low, row.high)}"
+    span = interval(_TWO)(row.low, row.high)
+    if row.verdict == UNMEASURED:
+        return Cell(said=f"{UNMEASURED}: {span}")
+    figures = f"{_TWO(row.value)} {span}"
     if row.verdict == BETTER:
         return Cell(row.best, figures)
     both = f"{row.best} against {row.second}" if row.pairs > 1 else row.best
@@ -122,8 +126,15 @@ def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
     """Name what changes the predicted probabilities most when it is switched alone, and by how much on average."""
     firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
     for model, rows in grouped(firsts, "model"):
-        names = [f"{row.native_in}'s {row.title}, {significant(row.mean, 2)}" for row in each(rows.head(2))]
-        yield str(model), Cell(said="; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else ""))
+        names = [f"{row.native_in}'s {row.title}, {_effect(row.mean)}" for row in each(rows.head(2))]
+        said = "; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else "")
+        mine = why.causes[(why.causes["model"] == model) & (why.causes["rank"] > 1)]
+        unknown = mine[mine["mean"].isna()].drop_duplicates(["title", "native_in"])
+        yield str(model), Cell(said=said + (f"; effect of {len(unknown)} not known" if len(unknown) else ""))
+
+
+def _effect(mean: float) -> str:
+    return "effect not known" if math.isnan(mean) else significant(mean, 2)
 
 
 def _stages(why: Why) -> Iterator[tuple[str, Cell]]:
@@ -229,7 +240,9 @@ def speed_in_words(findings: Findings) -> list[str]:
     if len(same := rows[rows["verdict"] == SAME]):
         who = "a training step" if (same["pairs"] == 1).all() else "a training step of the two fastest"
         parts.append(f"{who} takes the same time within {findings.margin.time:g} % ({_models(same)})")
-    if len(rest := rows[~rows["verdict"].isin([BETTER, SAME])]):
+    if len(wide := rows[rows["verdict"] == UNMEASURED]):
+        parts.append(f"how long a training step takes could not be measured ({_models(wide)})")
+    if len(rest := rows[~rows["verdict"].isin([BETTER, SAME, UNMEASURED])]):
         parts.append(f"it is undecided whose training step is faster ({_models(rest)})")
     return [_sentence(parts)] if parts else []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_a_tuned_setting_is_compared_with_the_default_baseline(comparison: Compa
 def test_real_runs_give_epoch_times_and_the_highest_peak(comparison: Comparison) -> None:
     table = training_times(comparison).set_index(["division", "model", "backend"])
     row = table.loc[("native", "rnn", "pytorch")]
-    assert row["epoch_s"] == pytest.approx(3.025)
+    assert row["epoch_s"] == pytest.approx(3.025)  # without its first step
     assert (row["runs"], row["jobs"], row["peak_bytes"]) == (2, 2, 350e6)
     assert table.loc[("matched", "rnn", "pytorch"), "runs"] == 1
     assert table["memory_kept"].all()
@@ -180,3 +181,19 @@ def test_a_tuned_setting_that_computes_something_else_is_named(comparison: Compa
         in source
     )
     assert "**keras-tensorflow, lstm, tuned, computes something else**: gradients has an error of 0.5" in source
+
+
+def test_a_ratio_whose_interval_spans_more_than_twice_is_none(comparison: Comparison) -> None:
+    busy = record("pytorch", 1, baseline=False).model_copy(
+        update={"rounds_ns": (10**7,) * 10 + (3 * 10**7,) * 10, "starts": (10, 10), "load": 3.4, "threads": 2}
+    )
+    usual = record("keras-tensorflow", 1).model_copy(update={"rounds_ns": (10**7,) * 20, "starts": (10, 10)})
+    row = ratios(timed(comparison, usual, busy)).iloc[1]
+    assert np.isnan(row["ratio"])
+    assert row["wide_high"] > 2 * row["wide_low"]
+    assert (row["load"], row["threads"]) == (3.4, 2)
+    comparison = timed(comparison, usual, busy)
+    report = page(speed.PAGE, comparison)
+    assert re.search(r"\| rnn +\| train step +\| pytorch +\| +not measured \| +- \|", report)
+    assert "**Not measured**: rnn train step, pytorch. Its interval, [" in report
+    assert "spans more than a factor of 2. It takes 2 threads, and the machine's load was 3.4." in report

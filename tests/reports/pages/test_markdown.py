@@ -55,7 +55,10 @@ def test_no_text_breaks_a_table(rows: list[tuple[str, str]]) -> None:
 
 def shown(original: str) -> str:
     """What a reader should see of a text."""
-    words = [word if len(word) <= 40 else word[:39] + "…" for word in plain(original).split(" ")]
+    words = [
+        "-".join(part if len(part) <= 40 else part[:39] + "…" for part in word.split("-"))
+        for word in plain(original).split(" ")
+    ]
     seen = " ".join(words).replace("@", "\uff20").replace("://", "\uff1a//")
     parts = seen.split(".")
     for i, part in enumerate(parts[:-1]):
@@ -139,10 +142,16 @@ def test_numbers_are_right_aligned_and_kept_as_written() -> None:
 
 
 def test_a_terminal_gets_plain_text() -> None:
-    frame = pd.DataFrame({"name": ["1e5"], "value": [0.5]})
+    frame = pd.DataFrame({"name": ["1e5", "a_*b*"], "value": [0.5, 0.5]})
     shown = plain_table(frame, [text("name", "name"), number("value, %", "value", percent)])
-    assert shown.splitlines()[-1].split() == ["1e5", "50.0"]
+    assert [line.split() for line in shown.splitlines()[-2:]] == [["1e5", "50.0"], ["a_*b*", "50.0"]]
     assert "|" not in shown
+
+
+def test_a_long_name_is_whole_where_hyphens_break_it() -> None:
+    name = "native-crosscheck_mine.MineWithALongName-gru-seed12-continuing1"
+    assert escape(name).replace("\\", "") == name
+    assert escape("x" * 41) == "x" * 39 + "…"
 
 
 @pytest.mark.parametrize(

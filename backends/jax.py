@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rnn_crosscheck.backends.precision import multiply_in_full
 from rnn_crosscheck.harness import adam
 from rnn_crosscheck.harness.adapter import Late, SteppingModel, Update
-from rnn_crosscheck.harness.backend import Backend, Capability, Forward, Model, check_device
+from rnn_crosscheck.harness.backend import OTHER, Backend, Capability, Forward, Model, check_device
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.protocol import ModelSpec, Setting, TrainingSpec
 from rnn_crosscheck.harness.weights import Weights, canonical_shapes, check_weights
@@ -182,16 +182,11 @@ def _drawn(spec: ModelSpec, seed: int) -> Weights:
     """Draw as flax' Embed, SimpleCell, LSTMCell, GRUCell and Linear do by default."""
     kinds = jax.nn.initializers
     zeros, lecun = kinds.zeros, kinds.lecun_normal()
-    draw = {
-        "embedding": kinds.variance_scaling(1.0, "fan_in", "normal", out_axis=0),
-        "kernel": lecun,
-        "recurrent_kernel": kinds.orthogonal(),
-        "bias": zeros,
-        "dense_kernel": lecun,
-        "dense_bias": zeros,
-    }
-    keys, shapes = jax.random.split(jax.random.key(seed), len(draw)), canonical_shapes(spec)
-    return _numpy({name: draw[name](key, shapes[name], "float32") for name, key in zip(draw, keys, strict=True)})
+    embedding = kinds.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+    drawing = (embedding, lecun, kinds.orthogonal(), zeros, lecun, zeros)  # in canonical order
+    keys, shapes = jax.random.split(jax.random.key(seed), len(drawing)), canonical_shapes(spec).items()
+    drawn = zip(drawing, keys, shapes, strict=True)
+    return _numpy({name: draw(key, shape, "float32") for draw, key, (name, shape) in drawn})
 
 
 class JAX(Backend):
@@ -208,8 +203,13 @@ class JAX(Backend):
         self._device = "cpu"
 
     @classmethod
-    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
-        return {"epsilon": 1e-8, "factors.epsilon_place": "after", "factors.order": "another"}
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        drawn = {"embedding_weights": "normal, sd 1/√embedding", "dense_weights": "LeCun normal, bias 0"}
+        drawn["recurrent_weights"] = "kernel LeCun normal, recurrent kernel orthogonal"
+        if model.cell == "lstm":
+            drawn["recurrent_bias"] = "0, the forget gate too"
+        told = {f"factors.{name}": f"{OTHER}{words}" for name, words in drawn.items()}
+        return {"epsilon": 1e-8, "factors.epsilon_place": "after", "factors.order": "another", **told}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:

@@ -40,8 +40,8 @@ class KerasBackend(Backend):
         self._kernels: dict[str, str] = {}
 
     @classmethod
-    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
-        return {"factors.order": "another"}
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        return {"epsilon": 1e-7, "factors.order": "another"}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
@@ -102,11 +102,11 @@ class KerasTensorFlow(KerasBackend):
     tuned: ClassVar[str] = "compiled by XLA (jit_compile=True)"
 
     @classmethod
-    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
         # Clipping multiplies the slices by a tensor, which sums the duplicates; but its norm is that of the parts,
         # which no switch has (docs/findings/keras_duplicates.md).
         duplicates = {} if training.clipnorm else {"factors.duplicates": "apart"}
-        return {**duplicates, **super().native_values(training)}
+        return {**duplicates, **super().native_values(model, training)}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:
@@ -191,6 +191,11 @@ class _KerasOn(KerasBackend):
     def __init__(self) -> None:
         super().__init__()
         self._plain = self.plain()
+
+    @classmethod
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        # On TensorFlow alone Keras finds the logits behind the sigmoid (keras/src/backend/tensorflow/nn.py).
+        return {**super().native_values(model, training), "factors.loss_form": "probabilities"}
 
     @classmethod
     def worker_environment(cls, threads: int) -> Mapping[str, str]:

@@ -41,7 +41,7 @@ class _PyTorchModel(SteppingModel):
         gates = np.arange(GATES[spec.cell] * spec.units).reshape(-1, spec.units)
         self._gates = (gates[[1, 0, 2]] if spec.cell == "gru" else gates).ravel()
         if weights is not None:
-            # Two trainable biases would move their sum at twice the rate; a GRU has two in every framework.
+            # Two trainable biases would move their sum at twice the rate; those of a GRU are no sum.
             self._parameters["second bias"].requires_grad_(spec.biases == 2 or training.factors.biases == "two")
             self.set_weights(weights)
         self._trained = {name: values for name, values in self._parameters.items() if values.requires_grad}
@@ -186,7 +186,7 @@ class PyTorch(Backend):
         self._kernels: dict[str, str] = {}
 
     @classmethod
-    def native_values(cls, training: TrainingSpec) -> Mapping[str, object]:
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
         drawn = ("embedding_weights", "recurrent_weights", "recurrent_bias", "dense_weights")
         switches = {"epsilon_place": "after", "biases": "two", "order": "another", **dict.fromkeys(drawn, "pytorch")}
         return {"epsilon": 1e-8, **{f"factors.{name}": value for name, value in switches.items()}}

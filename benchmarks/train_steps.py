@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from rnn_crosscheck.harness.backend import missing_distributions, registered
+from rnn_crosscheck.harness.registry import missing_distributions, registered
 from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.pages.markdown import document, escape, note, table, text

@@ -72,7 +72,7 @@ class DataSpec(_Frozen):
     test_examples: Annotated[int, Field(ge=0, le=_MANY, description="0 takes all")] = 0
     validation_fraction: Annotated[
         float,
-        Field(gt=0, lt=1, description="first part of the training split; for datasets without a validation split"),
+        Field(gt=0, lt=1, description="first part of the training split, for datasets without a validation split"),
     ] = 0.2
 
 

@@ -1,9 +1,9 @@
 """The canonical layout of a model's parameters, and its initialisers, in NumPy.
 
-Shapes and order are Keras'. Gates come side by side on the last axis: those of an LSTM in the order input, forget,
-cell, output, those of a GRU in the order update, reset, candidate. A GRU has two biases, one added to what comes from
-the inputs and one to what comes from the state before (Keras' ``reset_after=True``, PyTorch's only kind), since the
-reset gate scales the second alone. All arrays are float32 and C-contiguous.
+Shapes and order are Keras'. Gates come side by side on the last axis, in the order of `GATE_NAMES`. A GRU has two
+biases, one added to what comes from the inputs and one to what comes from the state before (Keras'
+``reset_after=True``, PyTorch's only kind), since the reset gate scales the second alone. Of the second some frameworks
+have the candidate's part, or nothing: what a native model hasn't is 0. All arrays are float32 and C-contiguous.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from rnn_crosscheck.harness.protocol import Cell, Factors, ModelSpec
 #: name of a parameter -> its values
 Weights = Mapping[str, NDArray[np.float32]]
 
-GATES: Mapping[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
+#: gates in their order
+GATE_NAMES: Mapping[Cell, tuple[str, ...]] = {
+    "rnn": ("state",),
+    "lstm": ("input", "forget", "cell", "output"),
+    "gru": ("update", "reset", "candidate"),
+}
+GATES: Mapping[Cell, int] = {cell: len(names) for cell, names in GATE_NAMES.items()}
 
 PARAMETERS: tuple[str, ...] = ("embedding", "kernel", "recurrent_kernel", "bias", "dense_kernel", "dense_bias")
 
@@ -76,7 +82,7 @@ def initial_weights(
         "dense_kernel": _glorot(rng, shapes["dense_kernel"]),
         "dense_bias": np.zeros(shapes["dense_bias"]),
     }
-    for factor, names in _DRAWN_BY.items():
+    for factor, names in DRAWN_BY.items():
         if getattr(factors, factor) == "pytorch":
             for name in names:
                 # A generator of its own, so that switching one factor leaves what the others draw as it is.
@@ -88,7 +94,7 @@ def initial_weights(
 
 
 #: factor -> the parameters that it draws
-_DRAWN_BY: Mapping[str, tuple[str, ...]] = {
+DRAWN_BY: Mapping[str, tuple[str, ...]] = {
     "embedding_weights": ("embedding",),
     "recurrent_weights": ("kernel", "recurrent_kernel"),
     "recurrent_bias": ("bias",),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +72,10 @@ class Good(Backend):
     model: ClassVar[type[Model]] = GoodModel
     tuned: ClassVar[str] = "nothing is any faster"
 
+    @classmethod
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        return {"factors.order": "another"}
+
     def __init__(self) -> None:
         self.setting: Setting = "default"
 
@@ -98,6 +104,13 @@ class Good(Backend):
 
     def environment(self) -> dict[str, str]:
         return {"numpy": np.__version__}
+
+
+class Broken(Good):
+    """Makes nothing."""
+
+    def made(self, model: ModelSpec, training: TrainingSpec, weights: Weights, rng: Any) -> Model:
+        raise RuntimeError("no such kernel")
 
 
 # --- what a model is ----------------------------------------------------------------------------------------
@@ -144,15 +157,111 @@ class SharesMemory(Good):
 
 
 class _Miscounting(GoodModel):
+    native = False
+
     def layers(self) -> tuple[Layer, ...]:
         first, *rest = super().layers()
-        return Layer(first.name, first.output_shape, first.parameters, first.trainable - 1), *rest
+        wrong = self.native == (self.rng is not None)
+        return Layer(first.name, first.output_shape, first.parameters, first.trainable - wrong), *rest
 
 
 class Miscounts(Good):
     """check_layers_count_the_parameters"""
 
     model = _Miscounting
+
+
+# --- what native models are ---------------------------------------------------------------------------------
+
+
+class MiscountsNatively(Good):
+    """check_layers_count_what_moves"""
+
+    model = type("_MiscountingNatively", (_Miscounting,), {"native": True})
+
+
+class _Losing(GoodModel):
+    def set_weights(self, weights: Mapping[str, NDArray[np.floating]]) -> None:
+        super().set_weights(weights)
+        if getattr(self, "rng", None) is not None and self.spec.cell == "gru":
+            self.weights["bias"][1, : 2 * self.spec.units] = 0
+
+
+class LosesBiases(Good):
+    """check_native_weights_come_out_as_they_went_in"""
+
+    model = _Losing
+
+
+class DrawsOtherwise(Good):
+    """check_native_weights_are_drawn_as_declared"""
+
+    @classmethod
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        return {"factors.dense_weights": "pytorch"}
+
+
+class DeclaresAnotherEpsilon(Good):
+    """check_native_steps_are_as_declared"""
+
+    @classmethod
+    def native_values(cls, model: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        return {"epsilon": 1e-3}
+
+
+class ClipsNothingNatively(Good):
+    """check_native_gradients_are_clipped"""
+
+    def made(self, model: ModelSpec, training: TrainingSpec, weights: Weights, rng: Any) -> Model:
+        own = training if rng is None else training.model_copy(update={"clipnorm": 0.0})
+        return super().made(model, own, weights, rng)
+
+
+class _Separately(GoodModel):
+    def _backward(self, *arguments: Any) -> Any:
+        found, limit = super()._backward(*arguments), self.training.clipnorm
+        for values in found.gradients.values() if self.rng is not None and limit else ():
+            values *= limit / np.linalg.norm(values)
+        return found
+
+
+class ClipsEachAlone(Good):
+    """Clips natively, but each gradient by its own norm."""
+
+    model = _Separately
+
+
+class _Elsewhere(GoodModel):
+    def predict(self, tokens: Tokens) -> NDArray[np.float32]:
+        found = super().predict(tokens)
+        return found if self.rng is None else (found * np.float32(0.9)).astype(np.float32)
+
+
+class ComputesWithOthers(Good):
+    """Computes natively with other weights than it gives."""
+
+    model = _Elsewhere
+
+
+class _Noting(GoodModel):
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(replace(row, note="no bias" * (row.name == "gru")) for row in super().layers())
+
+
+class NotesWhatIsThere(Good):
+    """Notes that something isn't there, and it is."""
+
+    model = _Noting
+
+
+class LeavesOutWhatItDraws(Good):
+    """Draws its embedding as PyTorch does, and says so of nothing."""
+
+    def made(self, model: ModelSpec, training: TrainingSpec, weights: Weights, rng: Any) -> Model:
+        if rng is not None:
+            drawn = np.random.default_rng(int(weights["dense_kernel"][0, 0] * 1e6) % 1000).standard_normal
+            weights = {**weights, "embedding": drawn(weights["embedding"].shape).astype(np.float32)}
+        return super().made(model, training, weights, rng)
 
 
 # --- predictions --------------------------------------------------------------------------------------------
@@ -240,7 +349,8 @@ class GivesStatesLate(Good):
 class _Climbing(GoodModel):
     def train_step(self, tokens: Tokens, labels: Labels) -> float:
         check_batch("Backend 'good': train_step", self.spec, tokens, labels)
-        if self.rng is None:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.rng is None or self.steps < 8:
             return super().train_step(tokens, labels)
         loss = self.loss64(tokens, labels)
         super().train_step(tokens, 1 - labels)
@@ -282,7 +392,8 @@ class DoesNotClip(Good):
     """check_gradients_are_clipped"""
 
     def made(self, model: ModelSpec, training: TrainingSpec, weights: Weights, rng: Any) -> Model:
-        return super().made(model, training.model_copy(update={"clipnorm": 0.0}), weights, rng)
+        given = training.model_copy(update={"clipnorm": 0.0}) if rng is None else training
+        return super().made(model, given, weights, rng)
 
 
 class _Clipping(GoodModel):
@@ -464,6 +575,30 @@ def _local() -> type[Good]:
 
 
 CanNotBePickled = _local()
+
+
+class _Threaded(GoodModel):
+    def train_step(self, tokens: Tokens, labels: Labels) -> float:
+        check_batch("Backend 'good': train_step", self.spec, tokens, labels)
+        square, done = np.ones((200, 200)), threading.Event()
+
+        def work() -> None:
+            while not done.is_set():
+                square @ square
+
+        helper = threading.Thread(target=work)
+        helper.start()
+        try:
+            return super().train_step(tokens, labels)
+        finally:
+            done.set()
+            helper.join()
+
+
+class UsesTwoThreads(Good):
+    """check_threads_are_pinned"""
+
+    model = _Threaded
 
 
 class SaysANumber(Good):

@@ -115,6 +115,7 @@ class Other(Steady):
     """Works as well, and a little differently."""
 
     name = "tests.fakes:Other"
+    distributions = ("iniconfig",)  # whatever is installed
 
     def create(
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str

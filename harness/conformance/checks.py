@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnn_crosscheck.harness.backend import Backend
-from rnn_crosscheck.harness.conformance import conduct, models, predictions, repeating, training
+from rnn_crosscheck.harness.conformance import conduct, models, native, predictions, repeating, training
 from rnn_crosscheck.harness.conformance.trial import Check, Trial
 from rnn_crosscheck.harness.errors import CrosscheckError
 
 #: in the order in which they are best mended: what a later one takes for granted is asked by an earlier one
 CHECKS: Mapping[str, Check] = {
     name: found
-    for topic in (models, predictions, training, repeating, conduct)
+    for topic in (models, predictions, training, native, repeating, conduct)
     for name, found in vars(topic).items()
     if isinstance(found, Check)
 }
@@ -39,6 +39,8 @@ class Verdict:
     problem: str = ""
     todo: str = ""
     answer: str = ""
+    #: whether another check has said the same
+    told: bool = False
 
 
 def carry_out(trial: Trial, name: str) -> Verdict:
@@ -48,15 +50,20 @@ def carry_out(trial: Trial, name: str) -> Verdict:
     except CrosscheckError as error:
         return Verdict(problem=str(error))
     except NotImplementedError as error:
-        return Verdict(todo=str(error) or f"{_place(error)} raises NotImplementedError")
+        return Verdict(todo=str(error) or f"{_place(error, trial)} raises NotImplementedError")
     except Exception as error:  # noqa: BLE001 - whatever a framework raises
         traceback.print_exc()
-        return Verdict(problem=f"{type(error).__name__} in {_place(error)}: {str(error).strip() or 'no message'}")
+        return Verdict(
+            problem=f"{type(error).__name__} in {_place(error, trial)}: {str(error).strip() or 'no message'}"
+        )
 
 
-def _place(error: BaseException) -> str:
-    """Say where an error was raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+def _place(error: BaseException, trial: Trial) -> str:
+    """Say where an error was raised: the last line of the author's own files, if it came by there."""
+    kinds = (type(trial.backend), type(trial.backend).model)
+    own = {inspect.getfile(base) for kind in kinds for base in kind.__mro__ if base.__module__ == kind.__module__}
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if frame.filename in own), frames[-1])
     return f"{Path(last.filename).name}, line {last.lineno} ({last.name})"
 
 

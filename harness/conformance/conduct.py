@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from rnn_crosscheck.harness.backend import registered
 from rnn_crosscheck.harness.conformance.trial import (
     CELLS,
     LENGTH,
@@ -34,8 +33,9 @@ from rnn_crosscheck.harness.conformance.trial import (
     spec_of,
 )
 from rnn_crosscheck.harness.errors import ContractError
-from rnn_crosscheck.harness.machine import hand_back_memory
+from rnn_crosscheck.harness.machine import available_cores, hand_back_memory
 from rnn_crosscheck.harness.protocol import DataSpec, RunSpec
+from rnn_crosscheck.harness.registry import registered
 from rnn_crosscheck.harness.weights import initial_weights
 
 
@@ -141,6 +141,36 @@ def check_wrong_shapes_are_refused(trial: Trial) -> None:
                 "rnn_crosscheck.harness.backend.check_batch first."
             ) from None
         raise NotConforming(f"{what} was accepted; call rnn_crosscheck.harness.backend.check_batch first.")
+
+
+@check("trains", place="fresh")
+def check_threads_are_pinned(trial: Trial) -> None:
+    """In a process that was given one thread a step computes with one."""
+    if available_cores() < 2:
+        return  # nothing could be seen
+    spec = spec_of("lstm", units=128, vocabulary=2000)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, spec.vocabulary, (128, LENGTH)).astype(np.int32)
+    labels = (np.arange(128) % 2).astype(np.float32)
+    for division in trial.divisions:
+        model = trial.create(spec, None if division == "native" else initial_weights(spec, 0))
+        model.train_step(tokens, labels)
+        used = []
+        for _ in range(12):
+            begun, busy = time.perf_counter(), time.process_time()
+            model.train_step(tokens, labels)
+            used.append((time.process_time() - busy) / (time.perf_counter() - begun))
+        # The highest that two steps reach: beside a busy machine the others have less.
+        most = sorted(used)[-2]
+        hold(
+            most < _ONE_THREAD,
+            f"{division} lstm: a step computes with {most:.1f} threads at once, expected 1: pin them in setup or, "
+            "if that is too late for the framework, in worker_environment.",
+        )
+
+
+#: what one thread reaches, with what a process does on the side
+_ONE_THREAD = 1.25
 
 
 @check("inference")

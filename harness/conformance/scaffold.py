@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.registry import registered
 
 _TEMPLATES = Path(__file__).parent / "new_backend"
 
@@ -37,6 +38,8 @@ def new_backend(name: str, folder: Path) -> str:
             f"A backend's name has small letters, digits and hyphens and begins with a letter, such as my-framework; "
             f"got {name!r}."
         )
+    if there := registered().get(name):
+        raise UsageError(f"There is a backend called {name!r} already ({there.target}); give another name.")
     package = name.replace("-", "_")
     filled = {
         "name": name,

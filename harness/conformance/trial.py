@@ -8,7 +8,7 @@ says which it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -57,6 +57,8 @@ class Check:
     def applies(self, backend: type[Backend]) -> bool:
         """Whether a backend claims what is checked."""
         has = {*backend.capabilities, *(["tuned"] if backend.tuned else [])}
+        if any(backend.native_values(spec_of(cell), TRAINING) for cell in CELLS):
+            has.add("declares")
         if {"native", "matched"} & has:
             has.add("trains")
         if {"matched", "inference"} & has:
@@ -65,7 +67,10 @@ class Check:
 
 
 def check(*needs: str, place: Place = "shared") -> Callable[[Callable[[Trial], str | None]], Check]:
-    """Make a check of a function; `needs` are capabilities, or ``trains``, ``given`` (takes weights) or ``tuned``."""
+    """Make a check of a function; `needs` are capabilities, or else.
+
+    Else: ``trains``, ``given`` (takes weights), ``declares`` (says what native models are) or ``tuned``.
+    """
     return lambda function: Check(function.__name__, frozenset(needs), place, function)
 
 
@@ -146,6 +151,10 @@ class Trial:
     def every(self, cells: Sequence[Cell] = ("rnn",)) -> Iterable[tuple[Division, Cell]]:
         """Each division that trains, with some cells; one is enough for what has nothing to do with the arithmetic."""
         return ((division, cell) for division in self.divisions for cell in cells)
+
+    def native_values(self, spec: ModelSpec, training: TrainingSpec) -> Mapping[str, object]:
+        """What the backend declares of its native models."""
+        return type(self.backend).native_values(spec, training)
 
     def create(
         self, spec: ModelSpec, weights: Weights | None, *, training: TrainingSpec = TRAINING, seed: int = 0

@@ -11,14 +11,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from rnn_crosscheck.harness.backend import Backend, Registered, find, missing_distributions, versions
+from rnn_crosscheck.harness.backend import Backend
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
 from rnn_crosscheck.harness.machine import available_cores, memory_variables
 from rnn_crosscheck.harness.protocol import Device, Protocol, Setting
+from rnn_crosscheck.harness.registry import Registered, find, install_command, missing_distributions, versions
 
 #: a framework that hasn't told its devices by then is broken
 _PROBE_SECONDS = 120.0
@@ -42,8 +44,8 @@ class BackendInfo:
 
     @property
     def name(self) -> str:
-        """Name as given on the command line."""
-        return self.registered.name
+        """What it calls itself, in results and reports, however it was found."""
+        return self.backend.name
 
     @property
     def trains(self) -> bool:
@@ -55,10 +57,9 @@ class BackendInfo:
         """Why nothing can be run with it, with what to do; empty when all is there."""
         if not self.missing:
             return ""
-        return (
-            f"{self.name} needs {' and '.join(self.missing)}, which is not installed: "
-            f"pip install '{self.backend.requirement}'"
-        )
+        are = "are" if len(self.missing) > 1 else "is"
+        needed = " and ".join(self.missing)
+        return f"{self.name} needs {needed}, which {are} not installed: {install_command(self.backend)}"
 
 
 def look_in(folder: Path) -> None:
@@ -72,7 +73,19 @@ def look_up(names: Sequence[str]) -> tuple[BackendInfo, ...]:
     if len(set(names)) != len(names):
         raise UsageError(f"Each backend is named once; got {', '.join(names)}.")
     found = [(registered, registered.load()) for registered in map(find, names)]
-    return tuple(BackendInfo(registered, backend, missing_distributions(backend)) for registered, backend in found)
+    infos = [BackendInfo(registered, backend, missing_distributions(backend)) for registered, backend in found]
+    for one, other in combinations(infos, 2):
+        if _on_disk(one.name) == _on_disk(other.name):
+            raise UsageError(
+                f"{one.registered.target} and {other.registered.target} are both called {one.name!r}, which nothing "
+                "could tell apart; rename one of them."
+            )
+    return tuple(infos)
+
+
+def _on_disk(name: str) -> str:
+    """Give what a name becomes in a path, on a system that tells no capitals from small letters."""
+    return name.replace(":", ".").casefold()
 
 
 def number_of_jobs(protocol: Protocol, device: str) -> int:
@@ -157,4 +170,4 @@ def has_nvidia_driver() -> bool:
 
 def address(info: BackendInfo) -> dict[str, str]:
     """Say in plain values where a worker finds the backend."""
-    return {"name": info.registered.name, "target": info.registered.target}
+    return {"name": info.name, "target": info.registered.target}

@@ -16,11 +16,11 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Literal
 
-from rnn_crosscheck.harness.backend import digest_of
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
 from rnn_crosscheck.harness.protocol import Division, Factors, Protocol, RunSpec, switched
+from rnn_crosscheck.harness.registry import digest_of
 from rnn_crosscheck.harness.results import RESULT, RunResult, read_record, stored_key
 from rnn_crosscheck.harness.weights import canonical_shapes
 
@@ -206,7 +206,7 @@ def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
     for run in runs:
         if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities or run.info.missing:
             continue
-        native = {"": run.info.backend.native_values(run.spec.training)}
+        native = {"": run.info.backend.native_values(run.spec.model, run.spec.training)}
         for factor, values in FACTORS.items():
             if native_in(factor, native):
                 training = switched(run.spec.training, values)
@@ -283,7 +283,7 @@ def _plan_effects(asked: Asked, model: str) -> PlannedCheck:
     (reference,) = look_up([_REFERENCE])
     spec = replace(asked, device="cpu").spec("matched", model, reference, asked.protocol.seeds.of("matched")[0])
     # Of those that aren't installed too: what they declare is known.
-    declared = {info.name: dict(info.backend.native_values(asked.protocol.training)) for info in asked.backends}
+    declared = {info.name: dict(info.backend.native_values(spec.model, spec.training)) for info in asked.backends}
     extra = {"native_values": {name: values for name, values in declared.items() if values}}
     key = _check_key("effects", spec, reference, extra)
     return PlannedCheck(f"effects-{model}", "effects", spec, reference, key, extra)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,11 +85,18 @@ class _Backward:
 class ReferenceModel(Model):
     """A model of the protocol in float64, with every factor that a model carries out; Adam's state starts at zero.
 
-    `weights` are in the canonical layout, float32 or float64, and copied.
+    `weights` are in the canonical layout, float32 or float64, and copied. Values that are `lacking`, by parameter, have
+    no gradient.
     """
 
-    def __init__(self, spec: ModelSpec, training: TrainingSpec, weights: Mapping[str, NDArray[np.floating]]) -> None:
-        self.spec, self.training = spec, training
+    def __init__(
+        self,
+        spec: ModelSpec,
+        training: TrainingSpec,
+        weights: Mapping[str, NDArray[np.floating]],
+        lacking: Mapping[str, NDArray[np.bool_]] = MappingProxyType({}),
+    ) -> None:
+        self.spec, self.training, self._lacking = spec, training, lacking
         self.weights: dict[str, Array] = {}
         self.set_weights(weights)
         self._adam = Adam(training, one_for_two=spec.biases == 1)
@@ -238,6 +246,8 @@ class ReferenceModel(Model):
             "dense_kernel": tape.states[-1].T @ slope[:, None],
             "dense_bias": slope.sum(keepdims=True),
         }
+        for name, missing in self._lacking.items():
+            gradients[name][missing] = 0
         return _Backward(loss, tape.logits, gradients, apart)
 
     def _through_time(self, tape: _Tape, state_error: Array, on: NDArray[np.bool_] | None) -> tuple[Array, Array]:

@@ -10,8 +10,9 @@ has both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations, islice
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from rnn_crosscheck.harness.backend import Backend, Model
 from rnn_crosscheck.harness.batches import Batches, epoch_order
 from rnn_crosscheck.harness.datasets.selection import Selection
 from rnn_crosscheck.harness.errors import ContractError
+from rnn_crosscheck.harness.parity.declared import Mask, lacking, plainly, wrongly_drawn
 from rnn_crosscheck.harness.parity.reference import ReferenceModel, sigmoid
 from rnn_crosscheck.harness.parity.trace import relus_on
 from rnn_crosscheck.harness.protocol import Factors, RunSpec, TrainingSpec, switched
@@ -68,11 +70,15 @@ _FULL_BATCHES, _PARTIAL, _STEPS = 4, 5, (1, 5, 20)
 
 @dataclass(frozen=True)
 class Found:
-    """What the stages showed; `explanation` only where a stage failed."""
+    """What the stages showed; `explanation` only where a stage failed.
+
+    `contradicted` has what the backend declares of its native models and isn't so, by dotted key.
+    """
 
     stages: tuple[StageRecord, ...]
     kinks: Kinks | None
     explanation: Explanation | None
+    contradicted: dict[str, str]
 
 
 def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callable[[str], None]) -> Found:
@@ -81,7 +87,7 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     A matched model starts from canonical weights; a second one takes the first five batches by `fit_epoch`, the last of
     them smaller, and goes on from there. A native one starts from its own weights; it would shuffle in `fit_epoch`, so
     it is given batches one by one. Native stages are held against the *matched* arithmetic: what they show is what the
-    defaults change.
+    defaults change. What a native model lacks of the canonical layout, the reference hasn't either.
 
     `tell` is called with the name of each stage as it begins.
 
@@ -104,7 +110,9 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
     taken = model.get_weights()
     start = taken if given is None else given
     stages += _weights("weights", taken, start, start)
-    reference = ReferenceModel(spec.model, _plain(spec.training), start)
+    noted = not matched and any(layer.note for layer in model.layers())
+    missing = lacking(create(), spec.model) if noted else {}
+    reference = ReferenceModel(spec.model, _plain(spec.training), start, missing)
 
     tell("forward")
     stages += _forward(model, reference, [first, second])
@@ -146,12 +154,25 @@ def compare(backend: Backend, spec: RunSpec, selection: Selection, tell: Callabl
         _step(model, reference, batch, kinks)
     stages += _weights("steps_20", model.get_weights(), reference.weights, start)
 
-    explanation = None
+    explanation: Explanation | None = None
+    contradicted: dict[str, str] = {}
+    declared = {} if matched else dict(type(backend).native_values(spec.model, spec.training))
     failed = {record.stage for record in stages if not record.ok}
     # Before the loss there is nothing that a switch could explain.
-    if failed & {"loss", "gradients", "update", "steps_5"} and not failed & {"encoding", "weights", "forward"}:
-        explanation = _explain(backend, spec, list(zip(for_five, masks, strict=True)), start, after_five, tell)
-    return Found(tuple(stages), kinks.counted() if kinks else None, explanation)
+    if (declared or failed & {"loss", "gradients", "update", "steps_5"}) and not failed & {
+        "encoding",
+        "weights",
+        "forward",
+    }:
+        tell("causes")
+        course = _Course(spec, list(zip(for_five, masks, strict=True)), start, missing, after_five, tell)
+        explanation, contradicted = _explain(course, declared)
+    if declared:
+        wrong = wrongly_drawn([start], spec.model, spec.training, declared)
+        contradicted |= {
+            f"factors.{name}": str(_declared(declared, spec.training, f"factors.{name}")) for name in wrong
+        }
+    return Found(tuple(stages), kinks.counted() if kinks else None, explanation, contradicted)
 
 
 # --- stages -------------------------------------------------------------------------------------------------
@@ -321,50 +342,76 @@ def _step(
 # --- causes -------------------------------------------------------------------------------------------------
 
 
-def _explain(
-    backend: Backend,
-    spec: RunSpec,
-    batches: Sequence[tuple[Batch, NDArray[np.bool_] | None]],
-    start: Weights,
-    found: Weights,
-    tell: Callable[[str], None],
-) -> Explanation | None:
-    """Look for switches with which the reference moves the weights in five updates as the backend did.
+@dataclass(frozen=True)
+class _Course:
+    """Five updates of a backend's model, to be done again by the reference."""
 
-    First what the backend declares of its native models, then the factors one by one, then in pairs.
-    """
+    spec: RunSpec
+    batches: Sequence[tuple[Batch, NDArray[np.bool_] | None]]
+    start: Weights
+    missing: Mask
+    found: Weights
+    tell: Callable[[str], None]
 
-    def error(values: Values) -> float:
-        tell("causes")
-        model = ReferenceModel(spec.model, switched(_plain(spec.training), values), start)
-        for batch, on in batches:
+    def error(self, values: Values) -> float:
+        """Give the largest error over tolerance of the reference with some values switched."""
+        self.tell("causes")
+        training = switched(_plain(self.spec.training), values)
+        model = ReferenceModel(self.spec.model, training, self.start, self.missing)
+        for batch, on in self.batches:
             model.step64(*batch, on)
-        records = _weights("steps_5", found, model.weights, start)
+        records = _weights("steps_5", self.found, model.weights, self.start)
         return max(record.l2_error / record.tolerance for record in records)
 
-    without = error({})
-    if without <= 1:
-        return None  # what failed did not move the weights
-    native = type(backend).native_values(spec.training) if spec.division == "native" else {}
+
+def _explain(course: _Course, declared: Values) -> tuple[Explanation | None, dict[str, str]]:
+    """Look for switches with which the reference moves the weights in five updates as the backend did.
+
+    First what the backend declares of its native models; then the factors one by one and in pairs, and what is declared
+    with one of them in another way. What is declared is contradicted where something else explains what it doesn't.
+    """
     # Not what a model starts from, or in which order it takes its batches.
-    declared = {key: value for key, value in native.items() if key in arithmetic()}
-    candidates = [declared] if declared else []
-    for size in (1, 2):
-        candidates += [_merged(names) for names in combinations(_ARITHMETIC, size)]
-    best, least = {}, without
-    for values in candidates:
-        with_them = error(values)
-        if with_them < least:
-            best, least = dict(values), with_them
-        if with_them <= 1:
-            break
+    of_steps = {key: value for key, value in declared.items() if key in arithmetic()}
+    said = plainly(of_steps)
+    best, least = {}, (without := course.error({}))
+    as_said = course.error(said) if said else without
+    if without > 1:  # else what failed, if anything did, did not move the weights
+        for values in _candidates(said):
+            with_them = as_said if values == said else course.error(values)
+            if with_them < least:
+                best, least = dict(values), with_them
+            if with_them <= 1:
+                break
+    contradicted = {}
+    if declared and as_said > 1 >= least:
+        training = _plain(course.spec.training)
+        told = {key: _declared(of_steps, training, key) for key in {**of_steps, **best}}
+        contradicted = {key: str(v) for key, v in told.items() if v != _declared(best, training, key)}
+    if without <= 1:
+        return None, contradicted
     explained = least <= 1
-    return Explanation(
+    explanation = Explanation(
         values={key: str(value) for key, value in best.items()} if explained else {},
         error=least,
         without=without,
-        declared=explained and bool(declared) and best == declared,
+        declared=explained and bool(said) and best == said,
     )
+    return explanation, contradicted
+
+
+def _candidates(said: Values) -> Iterator[Values]:
+    if said:
+        yield said
+    for size in (1, 2):
+        yield from (_merged(names) for names in combinations(_ARITHMETIC, size))
+    for values in (FACTORS[name] for name in _ARITHMETIC) if said else ():
+        yield {**said, **values}
+        yield {key: value for key, value in said.items() if key not in values}
+
+
+def _declared(declared: Values, training: TrainingSpec, key: str) -> Any:  # noqa: ANN401 - a value of the training spec
+    """Give a value that is declared; what isn't is as the protocol has it."""
+    return declared[key] if key in declared else reduce(getattr, key.split("."), training)
 
 
 def arithmetic() -> frozenset[str]:
@@ -380,6 +427,18 @@ def native_in(factor: str, native_values: Mapping[str, Values]) -> tuple[str, ..
     """Backends whose native models have a factor switched, by what they declare."""
     wanted = FACTORS[factor]
     return tuple(name for name, values in native_values.items() if all(values.get(k) == v for k, v in wanted.items()))
+
+
+def other_in(factor: str, native_values: Mapping[str, Values], training: TrainingSpec) -> dict[str, dict[str, str]]:
+    """Backends whose native models have neither what a factor switches to nor what the protocol has, and what."""
+    wanted = dict(FACTORS[factor])
+    plain = {key: _declared({}, training, key) for key in wanted}
+    owned = {name: {key: _declared(values, training, key) for key in wanted} for name, values in native_values.items()}
+    return {
+        name: {key: str(value) for key, value in own.items() if value != plain[key]}
+        for name, own in owned.items()
+        if own not in (wanted, plain)
+    }
 
 
 def effects(
@@ -415,6 +474,7 @@ def effects(
                 factor=name,
                 values={key: str(value) for key, value in values.items()},
                 native_in=native_in(name, native_values),
+                other_in=other_in(name, native_values, spec.training),
                 steps=EFFECT_STEPS[: len(gaps)],
                 max_difference=tuple(finite(gap.max()) for gap in gaps),
                 mean_difference=tuple(finite(gap.mean()) for gap in gaps),

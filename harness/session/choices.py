@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import cast, get_args
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.backend import registered
 from rnn_crosscheck.harness.errors import ContractError, ResultsError, UsageError, unknown
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_in, look_up
 from rnn_crosscheck.harness.execution.plan import Asked, refuse_unknown_factors
 from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign
 from rnn_crosscheck.harness.protocol import DIVISIONS, Device, Division, Protocol, load_protocol
+from rnn_crosscheck.harness.registry import registered
 from rnn_crosscheck.harness.results import Manifest, read_record
 from rnn_crosscheck.harness.session.gates import Gate, parse_gates
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,9 @@ class ConformanceSession:
             self._close()
             tail = error.failure.log_tail
             found = Verdict(problem=error.failure.reason + (f" Last lines of its log:\n{tail}" if tail else ""))
+        said = found.todo or found.problem
+        if said and any(said == (before.todo or before.problem) for before in self._verdicts.values()):
+            found = replace(found, told=True)
         self._verdicts[check.name] = found
         return found
 
@@ -165,7 +170,9 @@ class ConformanceSession:
         terminalreporter.write_line(f"{held} of {len(self._verdicts)} checks hold (it claims {claimed}).")
         if any(verdict.todo for verdict in self._verdicts.values()):
             # All that the file says is missing: one method keeps many checks from running.
-            todo = to_be_written(self.info.backend)
+            # What blocks most comes first.
+            blocked = Counter(verdict.todo for verdict in self._verdicts.values())
+            todo = sorted(to_be_written(self.info.backend), key=lambda what: -blocked[what])
             terminalreporter.write_line("Write next:")
             for number, what in enumerate(todo, start=1):
                 terminalreporter.write_line(f"  {number}. {what}")

@@ -9,11 +9,11 @@ from typing import Literal
 
 from tabulate import tabulate
 
-from rnn_crosscheck.harness.backend import Registered, registered
 from rnn_crosscheck.harness.errors import ContractError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, devices_of, look_up
 from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.machine import available_cores
+from rnn_crosscheck.harness.registry import Registered, install_command, registered
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def availability(backend: Registered) -> Availability:
         return Availability("broken", str(error))
     (info,) = look_up([backend.name])
     if info.missing:
-        return Availability("not installed", f"pip install '{info.backend.requirement}'")
+        return Availability("not installed", install_command(info.backend))
     try:
         devices = devices_of(info)
     except WorkerFailure as error:

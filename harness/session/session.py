@@ -116,7 +116,8 @@ class ComparisonSession:
         if reporter is not None:
             name = self._choices.protocol.name
             reporter.write_line(f"comparison: protocol {name}, results in {self._choices.folder}")
-            for sentence in self._choices.left_out:
+            unavailable = [info.unavailable for info in self._choices.backends if info.unavailable]
+            for sentence in (*self._choices.left_out, *unavailable):
                 reporter.write_line(f"left out: {sentence}")
         try:
             with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):

@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from rnn_crosscheck.harness.backend import Registered
 from rnn_crosscheck.harness.errors import CrosscheckError
 from rnn_crosscheck.harness.lifeline import leave_with_parent
+from rnn_crosscheck.harness.registry import Registered
 from rnn_crosscheck.harness.worker.job import Job
 
 #: each ``mode`` of a request is a function of its name in one of these modules; a process imports no other

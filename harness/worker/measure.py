@@ -18,6 +18,7 @@ from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.datasets.selection import apply
 from rnn_crosscheck.harness.machine import hand_back_memory, memory_facts
 from rnn_crosscheck.harness.protocol import RunSpec
+from rnn_crosscheck.harness.registry import installed
 from rnn_crosscheck.harness.worker.job import Job
 
 
@@ -59,7 +60,7 @@ def time(job: Job) -> None:
                 calls.append(clock() - begun)
             emit("round", calls=calls)
         else:
-            facts = {**backend.environment(), **memory_facts()}
+            facts = {**installed(type(backend)), **backend.environment(), **memory_facts()}
             emit("facts", peak_memory_bytes=peak_memory(), environment=facts)
 
 

@@ -22,6 +22,7 @@ from rnn_crosscheck.harness.machine import memory_facts
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.parity.trace import CALIBRATION_STEPS, Noise, Trace, calibrate
 from rnn_crosscheck.harness.protocol import RunSpec
+from rnn_crosscheck.harness.registry import installed
 from rnn_crosscheck.harness.weights import check_weights, initial_weights
 from rnn_crosscheck.harness.worker.job import Job
 from rnn_crosscheck.harness.worker.measure import peak_memory
@@ -78,7 +79,7 @@ def train(job: Job) -> None:
             total=perf_counter() - job.started,
         ),
         peak_memory_bytes=peak_memory(),
-        environment={**job.backend.environment(), **memory_facts()},
+        environment={**installed(type(job.backend)), **job.backend.environment(), **memory_facts()},
         trace=results.TraceFacts(steps=trace.steps, noise=scales) if trace else None,
         inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
         jobs=int(job.request["jobs"]),

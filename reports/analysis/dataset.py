@@ -52,7 +52,8 @@ def _dotted(tree: Mapping[str, Any], above: str = "") -> dict[str, str]:
 def layers(comparison: Comparison) -> pd.DataFrame:
     """Give one row a layer of a model in a backend; divisions whose layers are equal share their rows.
 
-    Columns: model, backend, divisions, layer, output_shape, parameters, trainable.
+    Columns: model, backend, divisions, layer, output_shape, parameters, trainable, note (what of the
+    canonical layout a layer hasn't).
     """
     seen: dict[tuple[str, str, tuple[LayerRecord, ...]], list[str]] = {}
     for run_id, run in comparison.ok.iterrows():
@@ -61,11 +62,20 @@ def layers(comparison: Comparison) -> pd.DataFrame:
         if run["division"] not in divisions:
             divisions.append(run["division"])
     rows = [
-        (model, backend, ", ".join(divisions), layer.name, layer.output_shape, layer.parameters, layer.trainable)
+        (
+            model,
+            backend,
+            ", ".join(divisions),
+            layer.name,
+            layer.output_shape,
+            layer.parameters,
+            layer.trainable,
+            layer.note,
+        )
         for (model, backend, listed), divisions in seen.items()
         for layer in listed
     ]
-    columns = ["model", "backend", "divisions", "layer", "output_shape", "parameters", "trainable"]
+    columns = ["model", "backend", "divisions", "layer", "output_shape", "parameters", "trainable", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 

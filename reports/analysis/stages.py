@@ -92,6 +92,8 @@ FACTORS: Mapping[str, Factor] = {
         {"trained": "padding's embedding is trained", "frozen": "padding's embedding stays 0"},
     ),
 }
+#: as `harness.backend.OTHER`
+_OTHER = "other: "
 _BY_KEY = {f"factors.{factor.field}": factor for factor in FACTORS.values()}
 
 #: as the stages of `harness.results`
@@ -107,8 +109,8 @@ STAGE_WORDS: Mapping[str, str] = {
 }
 
 _PLACE = ["model", "backend", "division"]
-_CAUSES = ["model", "a", "b", "rank", "factor", "title", "native_in", "native", "matched", "steps", "mean", "max",
-           "difference", "low", "high", "seeds"]  # fmt: skip
+_CAUSES = ["model", "a", "b", "rank", "factor", "title", "native_in", "native", "beside", "matched", "steps", "mean",
+           "max", "difference", "low", "high", "seeds"]  # fmt: skip
 
 
 def stages(comparison: Comparison) -> pd.DataFrame:
@@ -171,7 +173,8 @@ def records(comparison: Comparison) -> pd.DataFrame:
     Columns: model, backend, division; compared, flipped, largest (relu units on one side of the kink in the backend
     and on the other in the reference); stage, parameter, error, tolerance (the first that is out of tolerance);
     values, explained, unexplained, declared (switches with which the reference does the same, as text; largest error
-    over tolerance with and without them; whether the backend declares them); seconds, peak_memory_bytes.
+    over tolerance with and without them; whether the backend declares them); contradicted (what the backend declares of
+    its native models and isn't so, as text); seconds, peak_memory_bytes.
     """
     rows = []
     for record in _in_order(comparison):
@@ -180,9 +183,10 @@ def records(comparison: Comparison) -> pd.DataFrame:
         row += (kinks.compared, kinks.flipped, kinks.largest) if kinks else (np.nan,) * 3
         row += (failed.stage, failed.parameter, failed.error, failed.tolerance) if failed else ("", "", np.nan, np.nan)
         row += (in_words(found.values), found.error, found.without) if found else ("", np.nan, np.nan)
-        rows.append((*row, bool(found and found.declared), record.seconds, record.peak_memory_bytes))
+        false = in_words(record.contradicted)
+        rows.append((*row, bool(found and found.declared), false, record.seconds, record.peak_memory_bytes))
     columns = [*_PLACE, "compared", "flipped", "largest", "stage", "parameter", "error", "tolerance", "values",
-               "explained", "unexplained", "declared", "seconds", "peak_memory_bytes"]  # fmt: skip
+               "explained", "unexplained", "declared", "contradicted", "seconds", "peak_memory_bytes"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns).astype({"declared": bool})
 
 
@@ -192,6 +196,8 @@ def in_words(values: Mapping[str, str]) -> str:
 
 
 def _value_in_words(key: str, value: str) -> str:
+    if value.startswith(_OTHER):
+        return value.removeprefix(_OTHER)
     if factor := _BY_KEY.get(key):
         return factor.words.get(value, value)
     try:
@@ -203,19 +209,21 @@ def _value_in_words(key: str, value: str) -> str:
 def effects(comparison: Comparison) -> pd.DataFrame:
     """Give one row a factor and model: what it does to the reference when it alone is switched.
 
-    Columns: model, factor, title, values (the switch, in words), native_in (backends), steps (the last recorded), mean,
-    max (difference in probability over the probes after them), probes.
+    Columns: model, factor, title, values (the switch, in words), native_in (backends), other_in (backends whose native
+    models have neither that nor what matched models have, with what they have, in words), steps (the last recorded),
+    mean, max (difference in probability over the probes after them), probes.
     """
     rows = [
         (
             *(record.model, one.factor, title_of(one.factor), in_words(one.values), one.native_in),
+            {backend: in_words(values) for backend, values in one.other_in.items()},
             *(one.steps[-1], one.mean_difference[-1], one.max_difference[-1], record.probes),
         )
         for record in comparison.effects
         for one in record.effects
         if one.steps
     ]
-    columns = ["model", "factor", "title", "values", "native_in", "steps", "mean", "max", "probes"]
+    columns = ["model", "factor", "title", "values", "native_in", "other_in", "steps", "mean", "max", "probes"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -261,17 +269,18 @@ def accuracy_effects(switched: pd.DataFrame) -> pd.DataFrame:
 
 
 def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame) -> pd.DataFrame:
-    """Rank, for each pair of backends and each model, the factors that are native in exactly one of the two.
+    """Rank, for each pair of backends and each model, the factors in which their native models differ.
 
-    Pairs are of backends that have native runs and declare what those do.
+    Pairs are of backends that have native runs and declare what those do. What changes nothing is no cause.
 
     Those whose effect on accuracy was measured come first, by its size; the others follow by the mean difference in
-    probability that they alone bring to the reference's trajectory. Accuracy is that of the pair: the mean over the
-    two backends of each seed, and then over seeds.
+    probability that they alone bring to the reference's trajectory; those whose effect isn't known, since no switch
+    does what a backend does, are last. Accuracy is that of the pair: the mean over the two backends of each seed, and
+    then over seeds.
 
     Columns: model, a, b, rank, factor, title, native_in (the one backend), native, matched (what is so there, and what
-    in matched models), steps, mean, max (see `effects`), difference, low, high, seeds (accuracy; NaN and 0 where it
-    wasn't measured).
+    in matched models), beside (what is so in the pair's other backend, if it isn't as in matched models), steps, mean,
+    max (see `effects`; NaN if not known), difference, low, high, seeds (accuracy; NaN and 0 where it wasn't measured).
     """
     training = comparison.manifest.protocol.training
     rows: list[dict[str, Any]] = []
@@ -279,29 +288,44 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     declared = {backend for record in comparison.effects for backend in record.declared}
     for a, b in combinations([name for name in comparison.manifest.backends if name in native & declared], 2):
         for _, mine in grouped(effects, "model"):
-            in_one = (row for row in each(mine) if len({a, b} & set(row.native_in)) == 1)
-            found = [_cause(row, a, b, switched, training) for row in in_one]
-            found.sort(key=lambda row: (row["seeds"] == 0, -abs(row["difference"]) if row["seeds"] else -row["mean"]))
+            differing = (row for row in each(mine) if _native(row, a) != _native(row, b))
+            found = [_cause(row, a, b, switched, training) for row in differing]
+            found = [row for row in found if row["max"] != 0 or row["seeds"]]
+            found.sort(key=_place_of_a_cause)
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
 
 
 def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: TrainingSpec) -> dict[str, Any]:  # noqa: ANN401
-    mine = switched[(switched["model"] == effect.model) & (switched["factor"] == effect.factor)]
+    known = not {a, b} & set(effect.other_in)  # else no run or reference was switched to what is so there
+    mine = switched[(switched["model"] == effect.model) & (switched["factor"] == effect.factor) & known]
     gains = mine[mine["backend"].isin([a, b])].groupby("seed")["difference"].mean()
     low, high = mean_interval(gains, (-1, 1))
+    first = a if (a in effect.native_in if known else a in effect.other_in) else b
     return {
-        **{name: getattr(effect, name) for name in ("model", "factor", "title", "steps", "mean", "max")},
+        **{name: getattr(effect, name) for name in ("model", "factor", "title", "steps")},
+        **{name: getattr(effect, name) if known else np.nan for name in ("mean", "max")},
         "a": a,
         "b": b,
-        "native_in": a if a in effect.native_in else b,
-        "native": effect.values,
+        "native_in": first,
+        "native": _native(effect, first),
+        "beside": _native(effect, b if first == a else a),
         "matched": _matched_in_words(effect.factor, training),
         "difference": gains.mean(),
         "low": low,
         "high": high,
         "seeds": len(gains),
     }
+
+
+def _native(effect: Any, backend: str) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say what a backend's native models have of a factor; nothing if that is what matched models have."""
+    return str(effect.other_in.get(backend, effect.values if backend in effect.native_in else ""))
+
+
+def _place_of_a_cause(row: dict[str, Any]) -> tuple[bool, bool, float]:
+    size = abs(row["difference"]) if row["seeds"] else row["mean"]
+    return not row["seeds"], bool(np.isnan(size)), -size
 
 
 def _matched_in_words(factor: str, training: TrainingSpec) -> str:
@@ -315,7 +339,7 @@ def _matched_in_words(factor: str, training: TrainingSpec) -> str:
 
 
 def others(effects: pd.DataFrame, causes: pd.DataFrame) -> pd.DataFrame:
-    """Give the factors that are no cause in any pair: native everywhere or nowhere; the largest effect first."""
+    """Give the factors that are no cause in any pair; the largest effect first."""
     ranked = set(zip(causes["model"], causes["factor"], strict=True))
     names = zip(effects["model"], effects["factor"], strict=True)
     rest = effects[np.array([name not in ranked for name in names], bool)]

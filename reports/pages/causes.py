@@ -31,7 +31,7 @@ def finding(shown: Shown) -> str:
         return ""
     if why.curves.empty and why.stages.empty and why.effects.empty and why.accuracy.empty:
         return "Nothing was recorded: no stages against the reference, no twins, no effects of known factors."
-    said = [stages_in_words(why)]
+    said = [*false_declarations(why), stages_in_words(why)]
     judged = why.verdicts.head(_SPELLED_OUT)
     several = len(why.verdicts[["a", "b"]].drop_duplicates()) > 1
     pairs = [
@@ -48,6 +48,16 @@ def finding(shown: Shown) -> str:
     if names:
         said.append(f"First of the known causes between native models: {listing(names[:_SPELLED_OUT])}.")
     return " ".join(part for part in said if part)
+
+
+def false_declarations(why: Why) -> list[str]:
+    """Name what backends declare of their native models and isn't so, a sentence a backend."""
+    false = why.records[why.records["contradicted"] != ""]
+    return [
+        f"**What {escape(str(backend))} declares of its native models is false**: "
+        f"{'; '.join(f'{escape(row.model)}: {escape(row.contradicted)}' for row in each(rows))}."
+        for backend, rows in grouped(false, "backend")
+    ]
 
 
 def _because(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -149,6 +159,8 @@ def _causes(why: Why) -> Blocks:
     if why.effects.empty and why.accuracy.empty:
         return
     yield "## Ranked causes"
+    if false_declarations(why):
+        yield "What rests on a false declaration, named above, is wrong here as well."
     for (a, b), rows in grouped(why.causes, "a", "b"):
         firsts = [
             f"{escape(model)}: "
@@ -159,10 +171,12 @@ def _causes(why: Why) -> Blocks:
         yield folded_table(f"Every known cause: {escape(a)} against {escape(b)}", rows, _cause_columns(rows))
     if len(why.causes):
         measured = "effect on accuracy" if why.causes["seeds"].max() else "mean difference: no run was trained with one"
-        yield f"Each factor is switched alone. They are ranked by {measured}."
+        unknown = why.causes["mean"].isna().any()
+        last = " The effect of what no switch does isn't known; it stands last." if unknown else ""
+        yield f"Each factor is switched alone. They are ranked by {measured}.{last}"
         yield how_to_read("ranked-causes")
     elif len(why.effects):
-        yield "No known factor is native in exactly one backend of a pair."
+        yield "No pair of backends differs in a known factor."
     yield folded_table("Factors that set no pair apart", others(why.effects, why.causes), _other_columns())
     yield folded_table(
         "Effect of each factor on accuracy, by backend",
@@ -183,7 +197,7 @@ def _cause_columns(rows: pd.DataFrame) -> list[Column]:
         text("model", "model"),
         number("rank", "rank", count),
         text("cause", "title"),
-        Column("native", ("native_in", "native"), lambda backend, value: escape(f"{backend}: {value}"), right=False),
+        Column("native", ("native_in", "native", "a", "b", "beside"), _native_in_both, right=False),
         text("matched", "matched"),
         Column("difference, mean (largest)", ("mean", "max"), _mean_and_largest),
         number("after step", "steps", count),
@@ -196,7 +210,13 @@ def _cause_columns(rows: pd.DataFrame) -> list[Column]:
     return columns
 
 
+def _native_in_both(backend: str, value: str, a: str, b: str, beside: str) -> str:
+    return escape(f"{backend}: {value}" + (f"; {b if backend == a else a}: {beside}" if beside else ""))
+
+
 def _mean_and_largest(mean: float, largest: float) -> str:
+    if math.isnan(mean):
+        return "not known"
     return f"{scientific(mean)} ({scientific(largest)})"
 
 
@@ -417,7 +437,7 @@ def _leaves(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 def _size(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Give the size of a cause, by what it is ranked by."""
     if not row.seeds:
-        return f"mean difference {scientific(row.mean)}"
+        return "effect not known" if math.isnan(row.mean) else f"mean difference {scientific(row.mean)}"
     span = "" if math.isnan(row.low) else f" [{percent(row.low)}, {percent(row.high)}]"
     return f"accuracy {percent(row.difference)}{span} points"
 

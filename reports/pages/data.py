@@ -83,7 +83,9 @@ def _layers(rows: pd.DataFrame) -> Blocks:
     """Show the layers of every model in every backend, and their sum."""
     parts = []
     for _, group in grouped(rows, "model", "backend", "divisions"):
-        total = {"layer": "total", "output_shape": None} | group[["parameters", "trainable"]].sum().to_dict()
+        total = {"layer": "total", "output_shape": None, "note": ""} | group[
+            ["parameters", "trainable"]
+        ].sum().to_dict()
         parts += [group, pd.DataFrame([group.iloc[0].to_dict() | total])]
     columns = [
         *texts("model", "backend"),
@@ -92,6 +94,7 @@ def _layers(rows: pd.DataFrame) -> Blocks:
         Column("output shape", ("output_shape",), _shape),
         number("parameters", "parameters", count),
         number("trainable", "trainable", count),
+        *([text("note", "note")] if (rows["note"] != "").any() else []),
     ]
     yield from shown_table("Layers", pd.concat(parts, ignore_index=True), columns)
 

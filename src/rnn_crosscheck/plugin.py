@@ -144,6 +144,14 @@ def _asked(config: pytest.Config) -> bool:
     return bool(config.getoption("crosscheck") or config.getoption("crosscheck_benchmark", False))
 
 
+def _refuse_idle(config: pytest.Config) -> None:
+    """Refuse our options where no comparison is asked for; in the ini file or addopts they may wait for one."""
+    for given in config.invocation_params.args:
+        option = str(given).partition("=")[0]
+        if option.startswith("--crosscheck-") and option != "--crosscheck-list":
+            raise pytest.UsageError(f"{option} has a meaning in a comparison only; add --crosscheck.")
+
+
 def options_of(config: pytest.Config) -> dict[str, str]:
     """Give the text of each of `OPTIONS`: as it was given, or of the ini file, or the default."""
     found = {}
@@ -183,7 +191,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hand over to the comparison, if it was asked for."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if not _asked(config) or config.option.help:
+    if config.option.help:
+        return
+    if not _asked(config):
+        _refuse_idle(config)
         return
     from rnn_crosscheck.harness.errors import CrosscheckError, in_a_sentence
     from rnn_crosscheck.harness.execution.apart import Apart

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnn_crosscheck.harness.backend import Backend, Model, find
+from rnn_crosscheck.harness.backend import Backend, Model
 from rnn_crosscheck.harness.batches import Batches, epoch_order
 from rnn_crosscheck.harness.errors import CrosscheckError
 from rnn_crosscheck.harness.protocol import Cell, Division, ModelSpec, TrainingSpec, switched
+from rnn_crosscheck.harness.registry import find
 from rnn_crosscheck.harness.weights import initial_weights
 
 CELLS: tuple[Cell, ...] = ("rnn", "lstm")

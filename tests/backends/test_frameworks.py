@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rnn_crosscheck.harness.backend import Backend, Capability, find, missing_distributions
+from rnn_crosscheck.harness.backend import Backend, Capability
 from rnn_crosscheck.harness.machine import memory_variables
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.protocol import switched
+from rnn_crosscheck.harness.registry import find, missing_distributions
 from rnn_crosscheck.harness.weights import (
     PARAMETERS,
     canonical_shapes,

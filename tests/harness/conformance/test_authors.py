@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rnn_crosscheck.harness.backend import Registered
+from rnn_crosscheck.harness.conformance.checks import carry_out
+from rnn_crosscheck.harness.conformance.scaffold import new_backend
+from rnn_crosscheck.harness.conformance.trial import Trial
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.registry import Registered
 from rnn_crosscheck.harness.session.listing import Availability, availability, listing
+from tests.fakes import Steady
 from tests.launching import python
 
 ROOT = Path(__file__).parents[3]
@@ -21,9 +28,9 @@ REFERENCE = "rnn_crosscheck.harness.parity.reference:Reference"
 
 
 def example() -> str:
-    """The one block of Python in the page, as it stands there."""
+    """The complete example of the page, as it stands there."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-backend.md").read_text(), re.DOTALL)
-    assert len(blocks) == 1
+    assert blocks[0].startswith('"""torch_loops.py')
     return str(blocks[0])
 
 
@@ -93,6 +100,26 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["test_crosscheck_mine.py"]
 
 
+def test_the_name_of_a_backend_that_there_is_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is a backend called 'pytorch' already \(.*:PyTorch\); give another"):
+        new_backend("pytorch", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_told_at_the_author_s_own_line() -> None:
+    trial = Trial(Mistaken())
+    told = carry_out(trial, "check_predictions_are_the_reference_s").problem
+    line = inspect.getsourcelines(Mistaken.create)[1]
+    assert re.match(rf"AttributeError in {Path(__file__).name}, line {line + 1}\d? \(create\): .*unitz", told)
+
+
+class Mistaken(Steady):
+    """Asks a record for what it hasn't, so that pydantic raises."""
+
+    def create(self, model: Any, training: Any, **given: Any) -> Any:  # type: ignore[override]
+        return super().create(model, training, **{**given, "seed": model.unitz})
+
+
 @pytest.mark.slow
 def test_the_first_conformance_run_lists_what_to_write_in_order(tmp_path: Path) -> None:
     new("mine", tmp_path)
@@ -100,7 +127,10 @@ def test_the_first_conformance_run_lists_what_to_write_in_order(tmp_path: Path) 
     assert done.returncode == 1, done.stdout
     todo = re.findall(r"^  \d+\. (\S+): ", done.stdout.partition("Write next:")[2], re.MULTILINE)
     model = ["__init__", "set_weights", "get_weights", "probabilities", "update", "forward", "gradients"]
-    assert todo == [*(f"MineModel.{name}" for name in model), "Mine.setup", "Mine.environment"]
+    # What blocks the others first, then in the order of the file.
+    assert todo == ["Mine.setup", *(f"MineModel.{name}" for name in model), "Mine.environment"]
+    assert done.stdout.count("To be written: Mine.setup") == 1
+    assert re.search(r"1 failed, 1 passed, \d\d skipped", done.stdout), "the others wait for it"
     assert "Traceback" not in done.stdout
     assert "FAILED" not in done.stdout, "the list of what is missing comes last"
 

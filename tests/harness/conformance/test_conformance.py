@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rnn_crosscheck.harness.backend import Backend, check_contract
+from rnn_crosscheck.harness.backend import Backend
 from rnn_crosscheck.harness.conformance.checks import CHECKS, carry_out, checks_of
 from rnn_crosscheck.harness.conformance.trial import Trial
+from rnn_crosscheck.harness.registry import check_contract
 from tests import conforming, importing
 from tests.launching import python
 
@@ -72,6 +73,20 @@ def test_a_bad_backend_fails_the_check_that_it_is_bad_at_and_no_other(check: str
     assert "Traceback" not in found[check]
 
 
+@pytest.mark.parametrize(
+    ("backend", "check", "said"),
+    [
+        (conforming.ClipsEachAlone, "check_native_gradients_are_clipped", "doesn't go down the gradient (cosine "),
+        (conforming.ComputesWithOthers, "check_native_weights_come_out_as_they_went_in", "predict, with the weights "),
+        (conforming.NotesWhatIsThere, "check_native_weights_come_out_as_they_went_in", "'no bias', but no weight is"),
+        (conforming.LeavesOutWhatItDraws, "check_native_weights_are_drawn_as_declared", "undeclared, it is 'keras'"),
+        (conforming.LeavesOutWhatItDraws, "check_native_weights_are_drawn_as_declared", "declare 'pytorch'."),
+    ],
+)
+def test_a_check_has_more_than_one_side(backend: type[Backend], check: str, said: str) -> None:
+    assert said in failed(backend, [check])[check]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("check", sorted(set(CHECKS) - set(SHARED)))
 def test_a_bad_backend_fails_the_check_in_processes_of_its_own(check: str) -> None:
@@ -101,6 +116,15 @@ def test_checks_can_be_chosen_and_a_failure_says_what_is_asked() -> None:
     assert "predict: expected at most 1e-05 from the reference, got " in result.stdout
     assert "Mend next: check_predictions_are_the_reference_s." in result.stdout
     assert "Traceback" not in result.stdout
+
+
+@pytest.mark.slow
+def test_a_problem_that_many_checks_meet_is_told_once() -> None:
+    result = run("tests.conforming:Broken", "-k", "created or layers or reference_s")
+    assert result.returncode == 1
+    assert result.stdout.count("RuntimeError in conforming.py") == 1
+    assert re.search(r"1 failed, \d skipped", result.stdout)
+    assert "Mend next: check_models_are_created." in result.stdout
 
 
 @pytest.mark.slow

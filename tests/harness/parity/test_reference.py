@@ -16,11 +16,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rnn_crosscheck.harness.backend import find, versions
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError
 from rnn_crosscheck.harness.parity.reference import Reference, ReferenceModel
 from rnn_crosscheck.harness.protocol import Factors, ModelSpec, TrainingSpec
+from rnn_crosscheck.harness.registry import find, versions
 from rnn_crosscheck.harness.weights import (
     GATES,
     PARAMETERS,

@@ -17,7 +17,7 @@ from rnn_crosscheck.harness.backend import Forward, Step
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.errors import CrosscheckError
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
-from rnn_crosscheck.harness.parity.stages import FACTORS, _first_batches, native_in
+from rnn_crosscheck.harness.parity.stages import FACTORS, _first_batches, native_in, other_in
 from rnn_crosscheck.harness.parity.trace import Noise, Trace, calibrate, initial_twin, probe_steps
 from rnn_crosscheck.harness.protocol import DataSpec, Factors, ModelSpec, RunSpec, TrainingSpec, switched
 from rnn_crosscheck.harness.weights import PARAMETERS, initial_weights
@@ -99,6 +99,12 @@ def test_a_factor_is_native_where_all_of_its_values_are_declared() -> None:
     declared = {"a": {"epsilon": 1e-8, "factors.epsilon_place": "after"}, "b": {"epsilon": 1e-8}, "c": {}}
     assert native_in("epsilon", declared) == ("a",)
     assert native_in("biases", declared) == ()
+    told = {**declared, "d": {"epsilon": 1e-7}, "e": {"factors.biases": "other: three"}}
+    # Neither Keras' nor PyTorch's: 1e-8 before the correction.
+    assert other_in("epsilon", told, TrainingSpec()) == {"b": {"epsilon": "1e-08"}}
+    assert other_in("biases", told, TrainingSpec()) == {"e": {"factors.biases": "other: three"}}
+    # Where the protocol has another epsilon than all of them.
+    assert sorted(other_in("epsilon", told, TrainingSpec(epsilon=1e-3))) == ["b", "d"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.plan import plan_all
 from rnn_crosscheck.harness.session.choices import choose
 from rnn_crosscheck.harness.session.collection import KINDS
@@ -68,3 +69,13 @@ def test_names_are_unique_and_say_what_is_asked(tmp_path: Path) -> None:
     assert named["test_transplant"] == named["test_words"] == ["tests.fakes.Steady", "tests.fakes.Other"]
     for names in named.values():
         assert len(set(names)) == len(names)
+
+
+def test_two_backends_of_one_name_are_refused_and_a_local_one_goes_by_its_own(tmp_path: Path) -> None:
+    (picky,) = look_up(["tests.fakes:Picky"])
+    assert picky.name == "picky"
+    (tmp_path / "theirs_of_a_test.py").write_text(
+        "from tests.fakes import Steady\nclass Theirs(Steady):\n    name = 'pytorch'\n"
+    )
+    with pytest.raises(UsageError, match=r"theirs_of_a_test:Theirs and .*:PyTorch are both called 'pytorch'.*rename"):
+        choose(options(backends="theirs_of_a_test:Theirs,pytorch"), where=tmp_path)

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import pytest
 
-from rnn_crosscheck.harness.backend import find
 from rnn_crosscheck.harness.errors import ContractError
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.registry import find
 from tests.harness.session.test_session import RNN, UNREPORTED, arguments, results, text
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")

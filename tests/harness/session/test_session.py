@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -51,6 +52,18 @@ def text(result: pytest.RunResult) -> str:
 
 
 @pytest.mark.slow
+def test_an_option_of_ours_without_a_comparison_is_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_of_somebody_else(): pass")
+    for given in (["--crosscheck-conformance", "pytorch"], ["--crosscheck-conformance=pytorch"]):
+        result = pytester.runpytest_subprocess(*given)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "--crosscheck-conformance has a meaning in a comparison only; add --crosscheck." in text(result)
+    # What waits in the project's settings for a comparison keeps nobody from testing.
+    pytester.makeini("[pytest]\naddopts = --crosscheck-models lstm\ncrosscheck_seeds = 3")
+    assert pytester.runpytest_subprocess().ret == 0
+
+
+@pytest.mark.slow
 def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess(*arguments(sets=(*SMALL, "seeds.native=1")), "-v")
     assert result.ret == 0, text(result)
@@ -58,6 +71,8 @@ def test_one_command_compares_and_reports(pytester: pytest.Pytester) -> None:
     found = results(folder)
     assert len(found) == 2 * 2 * (1 + 1)
     assert {run.status for run in found.values()} == {"ok"}
+    of_other = [run.environment for run in found.values() if run.spec.backend == "tests.fakes:Other"]
+    assert {facts["iniconfig"] for facts in of_other} == {version("iniconfig")}
     for name, run in found.items():
         table = pq.read_table(folder / "comparison/runs" / name / "predictions.parquet")
         assert table.column_names == ["example_id", "label", "probability"]
@@ -224,7 +239,8 @@ def test_a_backend_that_is_not_installed_is_unavailable_with_the_command_and_the
     result = pytester.runpytest_subprocess(*arguments("tests.fakes:Absent,tests.fakes:Steady"), "-k", "seed0")
     assert result.ret == 0, text(result)
     result.assert_outcomes(passed=4, skipped=4, deselected=24)
-    assert "pip install 'rnn-crosscheck[nobody]'" in text(result)
+    why = "tests.fakes:Absent needs a-framework-that-nobody-has, which is not installed: pip install 'rnn-crosscheck["
+    assert f"left out: {why}" in text(result)
     statuses = {name: run.status for name, run in results(pytester.path).items()}
     assert sorted(statuses.values()) == ["ok"] * 4 + ["unavailable"] * 4
     report = (pytester.path / "comparison/details/runs.md").read_text()

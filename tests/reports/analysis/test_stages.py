@@ -20,7 +20,7 @@ from rnn_crosscheck.reports.analysis import divergence
 from rnn_crosscheck.reports.analysis import stages as parity
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, first_out
 from rnn_crosscheck.reports.analysis.findings import Findings, find, find_why
-from rnn_crosscheck.reports.build import as_json, build
+from rnn_crosscheck.reports.build import as_json, build, pages
 from rnn_crosscheck.reports.pages import causes
 from rnn_crosscheck.reports.pages.causes import judgements
 from rnn_crosscheck.reports.pages.figures.causes import divergence as divergence_figure
@@ -481,6 +481,51 @@ def test_a_cause_is_native_in_exactly_one_of_the_pair(findings: Findings) -> Non
     assert rest["factor"].tolist() == ["order", "loss_form"] * 2
 
 
+def test_what_changes_nothing_is_no_cause(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,)}, timed=False)
+    effects = [
+        effect("biases", {"factors.biases": "two"}, [TORCH], 0.0),
+        effect("embedding_weights", {"factors.embedding_weights": "pytorch"}, [TORCH], 0.31),
+    ]
+    write_effects(folder, models=("lstm",), effects=effects)
+    assert find(load(folder)).why.causes["factor"].tolist() == ["embedding_weights"]
+
+
+def test_what_no_switch_does_is_a_cause_of_unknown_effect(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,)}, timed=False)
+    embedding = effect("embedding_weights", {"factors.embedding_weights": "pytorch"}, [TORCH], 0.31)
+    dense = effect("dense_weights", {"factors.dense_weights": "pytorch"}, [TORCH], 0.01)
+    told = {KERAS: {"factors.embedding_weights": "other: LeCun normal"}}
+    effects = [embedding.model_copy(update={"other_in": told}), dense]
+    write_effects(folder, models=("lstm",), effects=effects)
+    comparison = load(folder)
+    findings = find(comparison)
+    causes = findings.why.causes
+    assert causes["factor"].tolist() == ["dense_weights", "embedding_weights"]
+    last = causes.iloc[1]
+    assert (last["native_in"], last["native"], last["beside"]) == (KERAS, "LeCun normal", "embedding standard normal")
+    assert np.isnan(last["mean"])
+    report = section(comparison, findings)
+    assert "2. embedding initialiser (effect not known)" in report
+    assert "keras-tensorflow: LeCun normal; pytorch: embedding standard normal" in report
+    assert json.loads(as_json(comparison, findings))["causes"][1]["mean"] is None
+
+
+def test_a_false_declaration_is_called_false_by_name(small: Path) -> None:
+    write_stages(small, models=("lstm",))
+    write_effects(small, models=("lstm",))
+    path = small / "parity" / "native-pytorch-lstm.json"
+    false = {"epsilon": "0.001", "factors.recurrent_bias": "keras"}
+    write_json(path, read_record(path, ParityRecord).model_copy(update={"contradicted": false}))
+    sentence = (
+        "**What pytorch declares of its native models is false**: lstm: epsilon 0.0010, recurrent bias 0, an LSTM's "
+        "forget gate 1."
+    )
+    assert told(small).count(sentence) == 1
+    front, _ = pages(load(small), find(load(small)))
+    assert sentence in front
+
+
 def test_an_effect_on_accuracy_ranks_before_one_on_the_trajectory(findings: Findings) -> None:
     lstm = findings.why.causes.query("model == 'lstm'")
     assert lstm["factor"].tolist()[:3] == ["biases", "embedding_weights", "recurrent_bias"]
@@ -510,7 +555,7 @@ def test_a_switched_run_is_held_against_the_run_of_its_own_seed(tmp_path: Path) 
 def test_with_one_factor_everywhere_no_pair_is_set_apart(small: Path) -> None:
     write_effects(small, models=("lstm",), effects=[effect("order", {"factors.order": "another"}, [KERAS, TORCH], 0.1)])
     report = told(small)
-    assert "No known factor is native in exactly one backend of a pair." in report
+    assert "No pair of backends differs in a known factor." in report
     assert "Factors that set no pair apart (1 rows)" in report
 
 

@@ -140,12 +140,12 @@ def test_a_sweep_measures_other_sizes(measured: Measured) -> None:
     ("fake", "reason"),
     [
         ("Stuck", r"^The worker said nothing for 5 s and was stopped\.$"),
-        ("Stopped", r"^A call of rnn-train_step took 0 ns by the worker's clock, which can't be\.$"),
+        ("Stopped", r"^A call of rnn-predict_one took 0 ns by the worker's clock, which can't be\.$"),
         (
             "Jumping",
             r"took 360\d\.\d+ s by the worker's clock, but it was over after 0\.\d+ s; the clock has jumped\.$",
         ),
-        ("Backwards", r"^A call of rnn-train_step took -3599\d+ ns by the worker's clock, which can't be\.$"),
+        ("Backwards", r"^A call of rnn-predict_one took -3599\d+ ns by the worker's clock, which can't be\.$"),
     ],
 )
 def test_a_worker_that_hangs_or_has_no_clock_is_left_out_with_a_sentence(
@@ -169,10 +169,15 @@ def test_a_worker_measures_all_models_unless_they_want_other_threads(tmp_path: P
     of = protocol("timing.starts=1", 'timing.tuned_operations=["train_step"]')
     watch = stopwatch(tmp_path, of, "Steady", "Tuned")
     cells = [Point("rnn", "train_step"), Point("lstm", "train_step"), Point("lstm", "predict_batch")]
-    found = watch.measure(cells)
+    told: list[str] = []
+    found = watch.measure(cells, tell=told.append)
     assert watch.failures == {}
+    measured = [text.partition(":")[0] for text in told if ":" in text]
+    assert measured == ["lstm predict_batch", "rnn train_step", "lstm train_step"], (
+        "training leaves its traces in memory"
+    )
     assert sorted(path.stem.partition("fakes.")[2] for path in tmp_path.iterdir()) == [
-        "Steady-rnn", "Steady-rnn-again", "Tuned-rnn", "Tuned-rnn-tuned"
+        "Steady-lstm", "Steady-lstm-again", "Tuned-lstm", "Tuned-rnn-tuned"
     ]  # fmt: skip
     settings = [[record.setting for record in found[cell] if record.backend.endswith("Tuned")] for cell in cells]
     assert settings == [["default", "tuned"], ["default", "tuned"], ["default"]]

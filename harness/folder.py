@@ -199,6 +199,11 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+def resolved(path: Path) -> Path:
+    """Follow links as far as they lead; who opens a loop of them gets an `OSError` (`Path.resolve` raises another)."""
+    return Path(os.path.realpath(path))
+
+
 def way_to(other: Path, folder: Path) -> str:
     """Write where `other` lies as seen from `folder`, which holds after both were moved together."""
-    return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
+    return Path(os.path.relpath(resolved(other), resolved(folder))).as_posix()

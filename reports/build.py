@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnn_crosscheck.harness.errors import ResultsError, UsageError
-from rnn_crosscheck.harness.folder import new_file, way_to, write_text
+from rnn_crosscheck.harness.folder import new_file, resolved, way_to, write_text
 from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports.analysis.changes import Changes, changes
@@ -133,12 +133,12 @@ def pages(
 def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> Changes | None:
     """Compare with the earlier comparison that was named now, or when the comparison was made."""
     if baseline is not None:
-        if baseline.resolve() == results_dir.resolve():
+        if resolved(baseline) == resolved(results_dir):
             raise UsageError(f"The baseline {baseline} is the comparison itself; give the folder of an earlier one.")
         return changes(comparison, load_whole(baseline), way_to(baseline, results_dir))
     if not (place := comparison.manifest.baseline):
         return None
-    folder = results_dir.resolve() / place
+    folder = resolved(results_dir) / place
     if not folder.is_dir():
         return Changes(place, problem="Its folder isn't there any more.")
     try:

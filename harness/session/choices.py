@@ -11,7 +11,7 @@ from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.errors import ContractError, ResultsError, UsageError, unknown
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_in, look_up
 from rnn_crosscheck.harness.execution.plan import Asked, refuse_unknown_factors
-from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign
+from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign, resolved
 from rnn_crosscheck.harness.protocol import DIVISIONS, Device, Division, Protocol, load_protocol
 from rnn_crosscheck.harness.registry import registered
 from rnn_crosscheck.harness.results import Manifest, read_record
@@ -165,7 +165,7 @@ def _folder(named: str, where: Path) -> Path:
     if not named:
         raise UsageError("--crosscheck-output needs the name of a folder, got an empty value.")
     refuse_foreign(where / named, "--crosscheck-output", is_comparison)
-    return (where / named).resolve()
+    return resolved(where / named)
 
 
 def _baseline(
@@ -173,7 +173,7 @@ def _baseline(
 ) -> Path | None:
     if not named:
         return None
-    folder = (where / named).resolve()
+    folder = resolved(where / named)
     what = "--crosscheck-baseline needs the folder of an earlier comparison"
     if not folder.is_dir():
         raise UsageError(f"{what}; there is no folder {named!r}.")

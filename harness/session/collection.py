@@ -13,6 +13,7 @@ import pytest
 
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.plan import ABLE, Plan, PlannedRun
+from rnn_crosscheck.harness.folder import resolved
 from rnn_crosscheck.harness.results import STAGES
 from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.timed import Timed
@@ -181,7 +182,7 @@ def arguments(config: pytest.Config) -> list[str]:
     found = []
     for argument in config.args:
         path, separator, name = argument.partition("::")
-        place = (config.invocation_params.dir / path).resolve()
+        place = resolved(config.invocation_params.dir / path)
         if not path or path.startswith(tuple(KINDS)):
             found.append(f"{SUITE}::{name or path}")
         elif place in (SUITE.resolve(), SUITE.resolve().parent):

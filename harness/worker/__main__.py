@@ -13,6 +13,7 @@ import time
 
 _STARTED = time.perf_counter()
 
+import errno
 import json
 import os
 import sys
@@ -38,6 +39,9 @@ _MODES: Mapping[str, str] = {
     "time": "measure",  # stays alive and measures what it is told to
 }
 
+#: what the disk has against a file, which no traceback explains better
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
 
 def main() -> int:
     """Answer one request; the exit code says whether it went well."""
@@ -60,6 +64,11 @@ def main() -> int:
             emit("finished")
     except CrosscheckError as error:
         emit("failed", reason=str(error))
+        return 1
+    except OSError as error:
+        if error.errno not in _NO_ROOM:  # a framework's own trouble
+            traceback.print_exc()
+        emit("failed", reason=f"OSError: {error}")
         return 1
     except (Exception, SystemExit) as error:  # noqa: BLE001 - this run's failure, told to the parent
         traceback.print_exc()

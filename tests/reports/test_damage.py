@@ -131,7 +131,7 @@ def hold(whole: tuple[Path, str], tmp_path: Path, seed: int) -> str:
     random, (source, before) = Random(seed), whole
     folder = tmp_path / "inside" / "comparison"
     shutil.copytree(source, folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     kind = random.choice(sorted({path.suffix for path in files}))  # tables as often as records
     path = random.choice([path for path in files if path.suffix == kind])
     damage = random.choice(DAMAGES)

@@ -10,6 +10,7 @@ import pytest
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.plan import plan_all
+from rnn_crosscheck.harness.folder import claim
 from rnn_crosscheck.harness.session.choices import choose
 from rnn_crosscheck.harness.session.collection import KINDS
 from rnn_crosscheck.harness.session.suite import test_comparison as suite
@@ -42,6 +43,17 @@ def test_what_is_given_is_taken_once_and_in_order(tmp_path: Path) -> None:
 def test_a_gate_needs_a_baseline(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--crosscheck-fail-if accuracy-drop:1pt needs something to hold"):
         choose(options(backends=FAKES, fail_if="accuracy-drop:1pt"), where=tmp_path)
+
+
+def test_a_loop_of_links_is_no_baseline_and_holds_no_results(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match=r"there is no folder 'loop'\.$"):
+        choose(options(backends=FAKES, baseline="loop"), where=tmp_path)
+    with pytest.raises(UsageError, match=r"loop' is a link to nothing\. Give another\.$"):
+        choose(options(backends=FAKES, output="loop"), where=tmp_path)
+    inside = choose(options(backends=FAKES, output="loop/inside"), where=tmp_path)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        claim(inside.folder, "--crosscheck-output")
 
 
 def test_options_of_a_prompt_are_those_of_a_session() -> None:

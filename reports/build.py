@@ -16,13 +16,14 @@ from rnn_crosscheck.reports.analysis.changes import Changes, changes
 from rnn_crosscheck.reports.analysis.examples import every_example
 from rnn_crosscheck.reports.analysis.findings import Findings, find
 from rnn_crosscheck.reports.analysis.frames import record, records
-from rnn_crosscheck.reports.pages import accuracy, agreement, causes, data, examples, figures, runs, speed
+from rnn_crosscheck.reports.pages import accuracy, agreement, browse, causes, data, examples, figures, runs, speed
 from rnn_crosscheck.reports.pages import since as what_changed
 from rnn_crosscheck.reports.pages.export import STORED, write_stored
 from rnn_crosscheck.reports.pages.front import front_page, in_short
 from rnn_crosscheck.reports.pages.front import terminal as verdict
 from rnn_crosscheck.reports.pages.page import WORDS, Page, Shown, render
 from rnn_crosscheck.reports.read.comparison import Comparison, load, load_whole
+from rnn_crosscheck.reports.writing import listing
 
 #: pages of details, in the order of the contents
 PAGES: tuple[Page, ...] = (
@@ -97,6 +98,9 @@ def _build(results_dir: Path, comparison: Comparison, baseline: Path | None, dra
     else:
         for name in (STORED, examples.EXAMPLES_FILE):  # of runs that are gone
             (results_dir / name).unlink(missing_ok=True)
+    browse.write(
+        results_dir, _title(comparison), comparison, findings.groups, findings.shown_examples, comparison.occlusions
+    )
     for name, frame in ((agreement.PAIRS_FILE, findings.pairs), (agreement.WHERE_FILE, findings.where)):
         write_text(results_dir / name, frame.to_csv(index=False, lineterminator="\n"))
     front, details = pages(comparison, findings, frozenset(figures.wanted(findings)))
@@ -108,6 +112,11 @@ def _build(results_dir: Path, comparison: Comparison, baseline: Path | None, dra
     return Built(
         results_dir / "report.md", [*verdict(findings), *(what_changed.terminal(since) if since else ())], since
     )
+
+
+def _title(comparison: Comparison) -> str:
+    models = listing(list(dict.fromkeys(comparison.runs["model"])))
+    return f"{' against '.join(comparison.manifest.backends)}: {models} on {comparison.facts.name}"
 
 
 def _replace(folder: Path, files: dict[str, str], known: set[str]) -> None:

@@ -13,10 +13,11 @@ from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import refuse_foreign, says_of_itself, write_text
 from rnn_crosscheck.harness.results import FORMAT
 from rnn_crosscheck.reports.analysis import accuracy, disagreement
-from rnn_crosscheck.reports.analysis.findings import Examples
+from rnn_crosscheck.reports.analysis.findings import Examples, ids_of
 from rnn_crosscheck.reports.analysis.frames import each, record, records
+from rnn_crosscheck.reports.pages import browse
 from rnn_crosscheck.reports.pages.agreement import MOST_PAIRS, pair_figures
-from rnn_crosscheck.reports.pages.examples import mistakes, pair_in_words, split_examples, whole_examples
+from rnn_crosscheck.reports.pages.examples import browse_link, mistakes, pair_in_words, split_examples, whole_examples
 from rnn_crosscheck.reports.pages.markdown import (
     Column,
     code,
@@ -64,6 +65,11 @@ def build(paths: Sequence[Path], output: Path) -> Path:
     report = output / "report.md"
     try:
         write_text(output / "comparison.json", as_json(predictions, findings))
+        groups = disagreement.groups(findings.pairs)
+        title = f"{' against '.join(map(str, findings.runs.index))}"
+        browse.write(
+            output, title, predictions, groups, ids_of((*findings.examples, *findings.read), findings.mistakes)
+        )
         write_text(report, render(predictions, findings))
     except OSError as error:
         raise ResultsError(f"{output} can't be written: {error.strerror}.") from None
@@ -162,6 +168,7 @@ def _blocks(predictions: Predictions, findings: PredictionFindings) -> Iterator[
     )
     yield from _agreement(findings)
     yield from _examples(findings)
+    yield browse_link(predictions)
 
 
 def _agreement(findings: PredictionFindings) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -37,6 +37,12 @@ class Examples:
     pair: pd.Series
     rows: pd.DataFrame
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def ids_of(examples: Iterable[Examples], mistakes: pd.DataFrame) -> list[str]:
+    """Give the ids of the examples that are picked, those of mistakes among them."""
+    rows = [*(one.rows for one in examples if len(one.rows)), mistakes]
+    return [str(name) for frame in rows for name in frame["example_id"]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class Findings:
     environment: pd.DataFrame
     why: Why
     since: Changes | None = None
+
+    @property
+    def shown_examples(self) -> list[str]:
+        """Ids of all examples that the report shows."""
+        return ids_of((*self.examples, *self.read), self.mistakes)
 
     @property
     def good(self) -> pd.DataFrame:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.read.comparison import Occlusions
 
 #: words, and runs of words, that are named for each run of an example
@@ -66,9 +67,16 @@ class Reader:
         if whole is None or words is None:
             return None
         rows = self._asked[run_id, example_id]
-        rows = rows.assign(effect=whole - rows["probability"].astype(float))
-        single, stretches = rows[rows["window"] == 1], rows[rows["window"] > 1]
-        return Read(self._most(single, words, NAMED), self._most(stretches, words, NAMED_RUNS))
+        effects = whole - rows["probability"].to_numpy(np.float64)
+        windows, positions = rows["window"].to_numpy(), rows["position"].to_numpy()
+
+        def most(places: NDArray[np.bool_], limit: int) -> tuple[Moved, ...]:
+            chosen = np.flatnonzero(places & (np.abs(effects) >= LEAST))
+            order = chosen[np.argsort(-np.abs(effects[chosen]), kind="stable")[:limit]]
+            ends = zip(positions[order].tolist(), windows[order].tolist(), effects[order].tolist(), strict=True)
+            return tuple(Moved(first, tuple(words[first : first + size]), effect) for first, size, effect in ends)
+
+        return Read(most(windows == 1, NAMED), most(windows > 1, NAMED_RUNS))
 
     def whole(self, run_id: str, example_id: str) -> float | None:
         """Give a run's probability for an example of which nothing is left out, if it was asked."""
@@ -76,14 +84,9 @@ class Reader:
         whole = rows.loc[rows["window"] == 0, "probability"] if rows is not None else pd.Series(dtype=float)
         return float(whole.iloc[0]) if len(whole) == 1 else None
 
-    @staticmethod
-    def _most(rows: pd.DataFrame, words: Sequence[str], limit: int) -> tuple[Moved, ...]:
-        size = rows["effect"].abs()
-        order = size[size >= LEAST].sort_values(ascending=False, kind="stable").index[:limit]
-        return tuple(
-            Moved(int(row.position), tuple(words[int(row.position) : int(row.position + row.window)]), row.effect)
-            for row in each(rows.loc[order])
-        )
+    def words(self, example_id: str) -> Sequence[str]:
+        """Give the words of an example that the models see; empty if they aren't known."""
+        return self._words.get(example_id, ())
 
     def snippet(self, example_id: str, marked: frozenset[int]) -> list[tuple[int, str]] | None:
         """Give the words around those at the `marked` places, with their places; -1 stands for words left out.

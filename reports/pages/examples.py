@@ -12,9 +12,10 @@ from rnn_crosscheck.reports.analysis.examples import FLIP, GAP, SPLIT, STABLE, W
 from rnn_crosscheck.reports.analysis.findings import Examples, Findings
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.analysis.words import LEAST, Moved, Read, Reader
+from rnn_crosscheck.reports.pages import browse
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, how_to_read
-from rnn_crosscheck.reports.read.comparison import Comparison
+from rnn_crosscheck.reports.read.comparison import Comparison, Predicted
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent
 
 _THREE = decimals(3)
@@ -53,6 +54,7 @@ def finding(shown: Shown) -> str:
 def blocks(shown: Shown) -> Blocks:
     """Give the page."""
     findings = shown.findings
+    yield browse_link(shown.comparison, shown.root)
     reader = Reader(shown.comparison.occlusions)
     listed = [one for one in findings.examples if len(one.rows)]
     for place, one in enumerate(listed):
@@ -72,6 +74,19 @@ def blocks(shown: Shown) -> Blocks:
             "Probabilities: the least and the most over all runs. Look for a wrong label, or for a text whose verdict "
             "was cut off.",
         )
+
+
+def browse_link(predicted: Predicted, root: str = "") -> str:
+    """Lead to the page on which all examples can be browsed; of too many there is none."""
+    all_of_them = f"all {count(len(predicted.test))} examples"
+    if browse.is_there(predicted):
+        return (
+            f"[Browse {all_of_them}]({root}{browse.PAGE}) in a web browser: filter, search, and read them beside how "
+            "much two equal models disagree."
+        )
+    return (
+        f"There is no page to browse {all_of_them}: they are too many." if len(predicted.probabilities.columns) else ""
+    )
 
 
 def brief(pair: Any, row: Any, reader: Reader) -> Blocks:  # noqa: ANN401 - a row each of pandas

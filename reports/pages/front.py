@@ -15,7 +15,7 @@ from rnn_crosscheck.reports.analysis.verdicts import TIMED, missing_seeds
 from rnn_crosscheck.reports.analysis.words import Reader
 from rnn_crosscheck.reports.pages.accuracy import ENOUGH_SEEDS, accuracy_figure, accuracy_table, cut
 from rnn_crosscheck.reports.pages.agreement import group_columns
-from rnn_crosscheck.reports.pages.examples import brief, sides_of
+from rnn_crosscheck.reports.pages.examples import brief, browse_link, sides_of
 from rnn_crosscheck.reports.pages.markdown import (
     Column,
     code,
@@ -229,6 +229,7 @@ def _examples(shown: Shown) -> Blocks:
         (one.pair, row) for one in shown.findings.examples[:1] for row in each(one.rows) if row.kind in (STABLE, SPLIT)
     ][:3]
     if not chosen:
+        yield browse_link(shown.comparison)
         return
     yield "## Three examples"
     marked = (
@@ -240,6 +241,7 @@ def _examples(shown: Shown) -> Blocks:
     reader = Reader(shown.comparison.occlusions)
     for pair, row in chosen:
         yield from brief(pair, row, reader)
+    yield browse_link(shown.comparison)
 
 
 def _trust(shown: Shown) -> Blocks:

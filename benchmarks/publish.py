@@ -1,7 +1,7 @@
 """Copy a finished comparison into ``docs/comparisons/NAME``, and its verdict and figure into the README.
 
     pytest --benchmark --crosscheck-protocol imdb
-    python benchmarks/publish.py comparison imdb
+    python -m benchmarks.publish comparison imdb
 
 What is committed is what the report builder wrote: nothing is typed by hand. A test holds the README's table
 against the report's.
@@ -15,7 +15,12 @@ import re
 import shutil
 from pathlib import Path
 
+from benchmarks.page import picture
+from rnn_crosscheck.reports.pages import browse
+from tests import browser
+
 ROOT = Path(__file__).parents[1]
+PICTURE = "examples.png"
 BEGIN, END = "<!-- {name}: begin, written by benchmarks/publish.py -->", "<!-- {name}: end -->"
 
 
@@ -27,6 +32,16 @@ def main_part(report: str, folder: str) -> str:
     return found[0].replace("(figures/", f"({folder}/figures/").replace("(details/", f"({folder}/details/")
 
 
+def with_picture(page: str, root: str = "") -> str:
+    """Put a picture where a page of the report leads to all examples: that page is too large to be committed."""
+    shown = (
+        f"![The page to browse all examples: a scatter of both sides' probabilities, who is right, and the texts with "
+        f"the words that moved each side]({root}figures/{PICTURE})\n\n"
+        f"*`{browse.PAGE}`, which lies in the folder of every comparison: all examples, to filter, search and read.*"
+    )
+    return re.sub(rf"^\[Browse all .*\]\([./]*{re.escape(browse.PAGE)}\).*$", shown, page, flags=re.MULTILINE)
+
+
 def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
     """Copy report, figures, tables and the protocol, and bring the README up to date."""
     target = root / "docs" / "comparisons" / name
@@ -36,6 +51,12 @@ def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
         shutil.copyfile(comparison / file, target / file)
     for part in ("figures", "details"):
         shutil.copytree(comparison / part, target / part)
+    if (comparison / browse.PAGE).exists():
+        if lacking := browser.missing():
+            raise SystemExit(f"The picture of {browse.PAGE} takes a browser, and there is no {lacking}.")
+        picture(comparison, target / "figures" / PICTURE)
+        for page, root in ((target / "report.md", ""), (target / "details" / "examples.md", "../")):
+            page.write_text(with_picture(page.read_text(), root))
     protocol = json.loads((comparison / "manifest.json").read_text())["protocol"]
     shutil.copyfile(root / "harness" / "protocols" / f"{protocol['name']}.toml", target / "protocol.toml")
     readme = root / "README.md"

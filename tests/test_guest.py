@@ -110,6 +110,8 @@ def test_the_wheel_has_one_name_and_real_files(wheel: Path) -> None:
         assert theirs <= {name.removeprefix("rnn_crosscheck/") for name in names}
     assert "rnn_crosscheck/py.typed" in names
     assert "rnn_crosscheck/harness/protocols/quick.toml" in names
+    for name in ("template.html", "script.js", "style.css"):
+        assert f"rnn_crosscheck/reports/pages/browse/{name}" in names
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.publish import BEGIN, END, main_part
+from benchmarks.publish import BEGIN, END, main_part, with_picture
 from rnn_crosscheck.harness.protocol import Protocol, load_protocol
 from tests.conftest import ROOT
 
@@ -32,6 +32,17 @@ def test_the_verdict_and_its_figure_go_into_the_readme() -> None:
     assert "](docs/comparisons/imdb/details/accuracy.md) |" in part
     assert part.splitlines()[-3].endswith("(docs/comparisons/imdb/figures/accuracy.svg)")
     assert part.splitlines()[-1].startswith("*A dot a run")
+
+
+def test_a_picture_stands_for_the_page_that_is_too_large_to_be_committed() -> None:
+    golden = ROOT / "tests" / "reports" / "golden"
+    for page, root in ((golden / "front" / "quick.md", ""), (golden / "pages" / "examples.md", "../")):
+        report = page.read_text()
+        assert "examples.html)" in report
+        published = with_picture(report, root)
+        assert "examples.html)" not in published
+        assert f"]({root}figures/examples.png)" in published
+        assert len(published.splitlines()) == len(report.splitlines()) + 2
 
 
 def test_the_full_comparison_has_all_runs_of_its_protocol() -> None:

@@ -28,7 +28,7 @@ MOST = 100_000
 _HERE = Path(__file__).parent
 
 #: how hard texts are pressed: harder in what one may want to send to somebody, quicker in what lies beside
-_HARD, _QUICK = 6, 1
+_HARD, _QUICK = 5, 1
 
 
 def is_there(predicted: Predicted) -> bool:

@@ -208,7 +208,7 @@ def _stand(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     found = []
     end = len(text)
     for word in reversed(words):
-        begin = lowered.rfind(word, 0, end)
+        begin = lowered.rfind(word.lower(), 0, end)
         between = lowered[begin + len(word) : end]
         if begin < 0 or any(character.isalnum() for character in between):
             return []

@@ -5,7 +5,7 @@ const KIND_OF_CELL = [3, 1, 0, 1, 1, 1, 0, 1, 2]; // rows: A right in every seed
 const KIND_NAMES = ["stable split", "coin flip", "both wrong", "both right"];
 const DISC = (r) => `M${10 - r} 10a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0-${2 * r} 0`;
 const SHAPES = ["M10 1l9 9-9 9-9-9Z", DISC(5), "M10 2l8 15H2Z", DISC(3)];
-const TWO_RUNS = "two single runs";
+const [TWO_RUNS, CHOICES] = ["two single runs", "select, [type=checkbox]"];
 const LISTED = 50; // examples that are listed at once
 const [SHORT, AROUND] = [260, 70]; // characters of a text that isn't open: in all, and on either side of a marked word
 
@@ -178,12 +178,10 @@ function filters() {
 /** List what passes the filters, and mark it in the scatter. */
 function update() {
   const tests = filters();
-  const orders = { gap: (i, j) => view.gap[j] - view.gap[i], sure: (i, j) => view.sure[j] - view.sure[i] };
-  const byId = (i, j) => (facts.id[i] < facts.id[j] ? -1 : 1);
+  const by = view[field("order").value]; // gap, sure, or by id
   listed = [...facts.id.keys()].filter((i) => tests.every((test) => test(i)));
-  listed.sort(orders[field("order").value] ?? byId);
-  const all = many(facts.id.length, "example");
-  $("count").textContent = listed.length ? `${count(listed.length)} of ${all}` : `None of ${all}: take a filter away.`;
+  listed.sort(by ? (i, j) => by[j] - by[i] : (i, j) => (facts.id[i] < facts.id[j] ? -1 : 1));
+  $("count").textContent = `${count(listed.length)} of ${many(facts.id.length, "example")}`;
   $("clear").hidden = tests.length === 0;
   const chosen = field("cell").value;
   for (const button of $("outcomes").querySelectorAll("button")) button.ariaPressed = String(button.value === chosen);
@@ -308,8 +306,7 @@ function emptied(canvas) {
   return { pen, size };
 }
 
-/** Draw a kind's shape once. */
-function stamp(kind, ink) {
+function stamp(kind, ink) { // a kind's shape, drawn once
   const canvas = make("canvas", { width: 20, height: 20 });
   const pen = canvas.getContext("2d");
   [pen.fillStyle, pen.globalAlpha] = [ink, [0.85, 0.4, 0.85, 0.5][kind]];
@@ -430,8 +427,7 @@ async function begin() {
   facts = await unpacked($("facts").textContent).json();
   probabilities = new Uint8Array(await unpacked($("probabilities").textContent).arrayBuffer());
   [whole, facts.cut] = [new Set(facts.inside), new Set(facts.cut)];
-  document.title = `Examples: ${facts.title}`;
-  $("title").textContent = `${facts.title} · ${many(facts.id.length, "test example")}`;
+  document.title = $("title").textContent = `${facts.title} · ${many(facts.id.length, "test example")}`;
   offer("division", [...new Set(facts.runs.map(({ division }) => division))]);
   field("division").parentNode.hidden = field("division").length === 1;
   for (const part of form.querySelectorAll(".known")) part.hidden = !facts.length;
@@ -439,12 +435,16 @@ async function begin() {
   sayCovered();
   watchScatter();
   readHash();
-  form.oninput = ({ target }) => (target.closest(".pair") ? changePair() : update());
+  form.onchange = ({ target }) => (target.closest(".pair") ? changePair() : target.matches(CHOICES) && update());
+  form.oninput = ({ target }) => target.matches(CHOICES) || update();
+  $("outcomes").onclick = ({ target }) => {
+    const cell = target.closest("button")?.value ?? "";
+    field("cell").value = field("cell").value === cell ? "" : cell;
+    update();
+  };
   [$("clear").onclick, $("save").onclick, $("more").onclick] = [clear, save, listMore];
   [document.onkeydown, onhashchange] = [onKey, readHash];
   onresize = matchMedia("(prefers-color-scheme: dark)").onchange = () => (drawPoints(), drawOver());
 }
 
-begin().catch(({ message }) => {
-  $("said").textContent = `This page can't be shown: ${message}. A browser of 2023 or later can show it.`;
-});
+begin().catch(({ message }) => ($("said").textContent = `This browser can't show the page: ${message}.`));

@@ -189,7 +189,11 @@ def test_the_default_folder_is_said_in_the_help(
     write(Path("mine.csv"), columns())
     assert main(["predictions", "mine.csv"]) == 0
     assert capsys.readouterr().out.strip() == "predictions-report/report.md"
-    assert sorted(path.name for path in Path("predictions-report").iterdir()) == ["comparison.json", "report.md"]
+    assert sorted(path.name for path in Path("predictions-report").iterdir()) == [
+        "comparison.json",
+        "examples.html",
+        "report.md",
+    ]
 
 
 def test_ids_bring_rows_into_order_and_names_stay_apart(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ class RunResult(_Record):
     trace: TraceFacts | None = None
     inputs_hash: Annotated[str, Field(description="hash of ids, labels and encoded inputs of the test split")] = ""
     jobs: Annotated[int, Field(description="runs trained side by side at the time")] = 1
+    machine: Annotated[dict[str, str], Field(description="where it was trained: processor, cores, system, node")] = {}
     finished: Annotated[str, Field(description="UTC, ISO 8601")] = ""
     failure: Failure | None = None
     files: Annotated[Files, Field(description="the files beside it")] = {}

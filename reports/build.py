@@ -18,7 +18,7 @@ from rnn_crosscheck.reports.analysis.findings import Findings, find
 from rnn_crosscheck.reports.analysis.frames import record, records
 from rnn_crosscheck.reports.pages import accuracy, agreement, browse, causes, data, examples, figures, runs, speed
 from rnn_crosscheck.reports.pages import since as what_changed
-from rnn_crosscheck.reports.pages.export import STORED, write_stored
+from rnn_crosscheck.reports.pages.export import STORED, is_stored, write_stored
 from rnn_crosscheck.reports.pages.front import front_page, in_short
 from rnn_crosscheck.reports.pages.front import terminal as verdict
 from rnn_crosscheck.reports.pages.page import WORDS, Page, Shown, render
@@ -40,6 +40,9 @@ PAGES: tuple[Page, ...] = (
 
 #: test examples of a comparison whose figures are drawn side by side with the rest
 _MANY = 2_000
+
+#: pairs of runs that `comparison.json` lists
+_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,15 @@ def _build(results_dir: Path, comparison: Comparison, baseline: Path | None, dra
     if drawing:
         drawing.begin(comparison.manifest.backends, findings)
     write_text(results_dir / "comparison.json", as_json(comparison, findings))
-    if len(comparison.probabilities.columns):
+    if is_stored(comparison):
         write_stored(results_dir / STORED, comparison)
+    else:
+        (results_dir / STORED).unlink(missing_ok=True)
+    if len(comparison.probabilities.columns):
         with new_file(results_dir / examples.EXAMPLES_FILE) as scratch:
             every_example(comparison, findings.pairs).to_parquet(scratch, index=False)
-    else:
-        for name in (STORED, examples.EXAMPLES_FILE):  # of runs that are gone
-            (results_dir / name).unlink(missing_ok=True)
+    else:  # the runs are gone
+        (results_dir / examples.EXAMPLES_FILE).unlink(missing_ok=True)
     browse.write(
         results_dir, _title(comparison), comparison, findings.groups, findings.shown_examples, comparison.occlusions
     )
@@ -160,7 +165,8 @@ def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> 
 def as_json(comparison: Comparison, findings: Findings) -> str:
     """Write everything that the report says for machines: the sentences, the conditions, and each table as rows.
 
-    Shares are fractions, durations carry their unit in their name, and null stands for "there is none".
+    Shares are fractions, durations carry their unit in their name, and null stands for "there is none". Pairs of more
+    than a hundred runs are named by the file that has them.
     """
     content = {
         "format": FORMAT,
@@ -194,9 +200,9 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "timing_failures": comparison.timings.failures,
         "training_times": records(findings.training),
         "agreement": records(findings.groups),
-        "pairs": records(findings.pairs),
+        "pairs": records(findings.pairs) if len(findings.pairs) <= _ROWS else agreement.PAIRS_FILE,
         "ladder": records(findings.rungs),
-        "ladder_pairs": records(findings.dots),
+        "ladder_pairs": records(findings.dots) if len(findings.dots) <= _ROWS else agreement.PAIRS_FILE,
         "excess_disagreement": records(findings.excesses),
         "transplants": records(findings.transplants),
         "where_the_disagreement_lives": records(findings.where),

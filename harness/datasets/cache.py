@@ -7,8 +7,10 @@ changes is another entry, never a stale one. It is built beside its place and mo
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -71,6 +73,55 @@ def cached(loader: str, digest: str, read: Callable[[], Corpus], folder: Path | 
                 "folder that has room and can be written."
             ) from error
     return _verified(entry)
+
+
+def fetched(name: str, fingerprint: str, fetch: Callable[[], bytes], folder: Path | None = None) -> Path:
+    """Give the folder of an encoded dataset that was made elsewhere; unless it is in the cache, it is fetched, once.
+
+    Parameters
+    ----------
+    name
+        Of the entry in the cache.
+    fingerprint
+        Of the dataset.
+    fetch
+        Gives the entry, packed by tar.
+    folder
+        Of the cache; None for the default.
+
+    Raises
+    ------
+    DataError
+        The cache can't be written, or what was fetched is another dataset.
+    """
+    from filelock import FileLock
+
+    folder = (default_folder() if folder is None else folder).absolute()
+    entry = folder / name
+    if (entry, fingerprint) in _FETCHED and entry.is_dir():
+        return entry
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):
+        if not _holds(entry, fingerprint):
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-", ignore_cleanup_errors=True) as scratch:
+                with tarfile.open(fileobj=io.BytesIO(fetch())) as archive:
+                    archive.extractall(scratch, filter="data")
+                Path(scratch).chmod(0o755)
+                _install(Path(scratch), entry)
+    if not _holds(entry, fingerprint):
+        raise DataError(f"{entry} isn't the dataset with fingerprint {fingerprint}.")
+    _FETCHED.add((entry, fingerprint))
+    return entry
+
+
+#: entries that this process has verified
+_FETCHED: set[tuple[Path, str]] = set()
+
+
+def _holds(entry: Path, fingerprint: str) -> bool:
+    with suppress(DataError):
+        return _verified(entry).fingerprint == fingerprint
+    return False
 
 
 def _verified(entry: Path) -> Dataset:

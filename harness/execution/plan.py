@@ -76,6 +76,7 @@ class PlannedRun:
     spec: RunSpec
     info: BackendInfo
     key: str
+    mode: Literal["train"] = "train"
 
     @property
     def run_id(self) -> str:
@@ -86,6 +87,11 @@ class PlannedRun:
     def name(self) -> str:
         """As it is shown."""
         return self.run_id
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What the worker needs beside the spec: nothing."""
+        return {}
 
     @property
     def cell(self) -> tuple[str, str, str]:
@@ -361,7 +367,7 @@ def _plan_trained(
         spec=ended[0].spec.model_copy(update={"backend": info.name, "seed": 0}),
         info=info,
         key=_digest(json.dumps(content, sort_keys=True)),
-        extra={**extra, "folder": str(folder)},
+        extra=extra,
     )
 
 

@@ -38,16 +38,19 @@ class WorkerProcess:
 
     It carries out `tasks`, all of one kind, each what `common` has and its own values besides; they are plain values.
     `environment` has variables that must stand before anything is imported, on top of the parent's; the file `log`
-    takes whatever the worker and its framework print.
+    takes whatever the worker and its framework print. A worker that can't be started is a `WorkerFailure`.
     """
 
     def __init__(
         self, common: Mapping[str, Any], *tasks: Mapping[str, Any], environment: Mapping[str, str], log: Path
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
-        with log.open("wb") as output:
-            self._process = lifeline.start("rnn_crosscheck.harness.worker", environment=environment, stderr=output)
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("wb") as output:
+                self._process = lifeline.start("rnn_crosscheck.harness.worker", environment=environment, stderr=output)
+        except OSError as error:
+            raise WorkerFailure(Failure(reason=f"The worker couldn't be started: {error}.")) from None
         self._events: queue.Queue[Event | str | None] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from rnn_crosscheck.harness.errors import DamageError
 from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
+from rnn_crosscheck.harness.folder import new_file, new_folder
 from rnn_crosscheck.harness.results import (
+    RESULT,
     EffectsRecord,
     OcclusionsRecord,
     ParityRecord,
@@ -27,14 +29,6 @@ _RECORDS: Mapping[str, type[ParityRecord] | type[EffectsRecord] | type[Transplan
     "transplant": TransplantsRecord,
     "occlude": OcclusionsRecord,
 }
-
-
-def stored_check(folder: Path, check: PlannedCheck) -> bool:
-    """Whether the check's record is on disk under its key, with all that belongs to it."""
-    try:
-        return _read_check(folder, check).key == check.key
-    except DamageError:
-        return False  # not there, or not whole: it is made anew
 
 
 def _read_check(
@@ -61,8 +55,17 @@ def damage(folder: Path, planned: PlannedRun | PlannedCheck) -> str:
     return ""
 
 
-def stored(folder: Path, run: PlannedRun) -> bool:
-    """Whether the run's result is on disk under its key; one that was set aside is brought back."""
+def stored(folder: Path, planned: PlannedRun | PlannedCheck) -> bool:
+    """Whether a run or check is whole on disk under its key; a run that was set aside is brought back."""
+    if isinstance(planned, PlannedRun):
+        return _stored_run(folder, planned)
+    try:
+        return _read_check(folder, planned).key == planned.key
+    except DamageError:
+        return False  # not there, or not whole: it is made anew
+
+
+def _stored_run(folder: Path, run: PlannedRun) -> bool:
     if run.ended_well(folder):
         return True
     aside = _aside(folder, run, run.key)
@@ -92,3 +95,21 @@ def set_aside(folder: Path, run: PlannedRun) -> None:
 
 def _aside(folder: Path, run: PlannedRun, key: str) -> Path:
     return folder / "superseded" / f"{run.run_id}-{key[:16]}"
+
+
+def put(place: Path, files: Mapping[str, bytes]) -> None:
+    """Put a run or the record of a check into its place, whole or not at all, as it came from elsewhere.
+
+    `files` has contents by name; a record that is none of a run's comes after the tables that it describes.
+    """
+    if any(Path(name).name != name for name in files):
+        raise DamageError(f"What came for {place} holds {', '.join(map(repr, files))}, which aren't names of files.")
+    if RESULT in files:
+        with new_folder(place) as scratch:
+            for name, content in files.items():
+                (scratch / name).write_bytes(content)
+        return
+    place.unlink(missing_ok=True)
+    for name, content in files.items():
+        with new_file(place.with_name(name), flushed=True) as scratch:
+            scratch.write_bytes(content)

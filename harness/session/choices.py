@@ -40,6 +40,8 @@ class Choices:
         Folder of an earlier comparison, if there is one to compare with.
     gates
         What fails the session.
+    executor, ray_address
+        ``local`` or ``ray``, and where its cluster is.
     left_out
         Why registered backends are left out, a sentence each.
     """
@@ -56,6 +58,8 @@ class Choices:
     folder: Path
     baseline: Path | None
     gates: tuple[Gate, ...]
+    executor: str
+    ray_address: str
     left_out: tuple[str, ...]
 
     @property
@@ -107,6 +111,8 @@ def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Pat
         folder=folder,
         baseline=baseline,
         gates=_gates(options["fail-if"], baseline),
+        executor=_one_of(options, "executor", "executor", ("local", "ray")),
+        ray_address=options["ray-address"],
         left_out=left_out,
     )
 

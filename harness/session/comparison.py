@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rnn_crosscheck.harness.errors import CrosscheckError, ResultsError, in_a_sentence
 from rnn_crosscheck.harness.execution.apart import Apart
-from rnn_crosscheck.harness.execution.chosen import BackendInfo, number_of_jobs
-from rnn_crosscheck.harness.execution.local import LocalExecutor
+from rnn_crosscheck.harness.execution.chosen import BackendInfo
+from rnn_crosscheck.harness.execution.executor import Executor, without
 from rnn_crosscheck.harness.execution.plan import (
     PlannedCheck,
     PlannedRun,
@@ -24,6 +24,7 @@ from rnn_crosscheck.harness.execution.plan import (
 )
 from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.results import (
+    RESULT,
     OcclusionsRecord,
     ParityRecord,
     RunResult,
@@ -62,6 +63,8 @@ class Comparison:
         Calls these two.
     screen
         Shows what happens.
+    executor
+        Carries out runs and checks.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Comparison:
         report: Callable[[Path, Sequence[Gate]], Summary],
         apart: Apart,
         screen: Screen,
+        executor: Executor,
     ) -> None:
         self.protocol = choices.protocol
         self._folder = choices.folder
@@ -88,14 +92,9 @@ class Comparison:
         self._screen = screen
         self._timings = Timings(opened.plan.asked, selected.timed, opened.dataset.path, choices.folder)
         self._untimed = ""
-        self._runs: dict[str, Future[RunResult]] = {}
+        self._runs: dict[str, Future[Path]] = {}
         self._checks: dict[str, Future[Path]] = {}
-        self._executor = LocalExecutor(
-            choices.folder,
-            opened.dataset.path,
-            jobs=number_of_jobs(choices.protocol, opened.plan.asked.device),
-            stall_seconds=choices.protocol.workers.stall_seconds,
-        )
+        self._executor = executor
 
     def info(self, backend: str) -> BackendInfo:
         """Look a backend of the comparison up by name."""
@@ -117,7 +116,10 @@ class Comparison:
         """Wait for the result of one run."""
         self._start()
         self._wait([self._runs[run_id]])
-        return self._runs[run_id].result()
+        try:
+            return read_record(self._runs[run_id].result() / RESULT, RunResult)
+        except WorkerFailure as error:
+            return without(self._plan.by_id[run_id], error.failure)
 
     def parity(self, name: str) -> ParityRecord | str:
         """Give the stages of one backend and model, or say why there are none."""
@@ -148,13 +150,14 @@ class Comparison:
         self._submit([run for run in ordered if run is not first.get(run.cell)])
 
     def _submit(self, runs: Sequence[PlannedRun]) -> None:
-        self._runs |= {run.run_id: self._executor.submit(run) for run in runs}
+        for run in runs:
+            self._runs |= self._executor.submit([run])
 
     def _submit_checks(self, groups: Sequence[Sequence[PlannedCheck]]) -> None:
         for group in groups:
-            self._checks |= self._executor.submit_checks(group)
+            self._checks |= self._executor.submit(group)
 
-    def _wait(self, futures: Sequence[Future[RunResult] | Future[Path]]) -> None:
+    def _wait(self, futures: Sequence[Future[Path]]) -> None:
         """Wait, show what happens meanwhile, and build the report when every cell has a run and when all have ended."""
         self._screen.watch(self._executor.progress, futures, meanwhile=self._grow)
 
@@ -176,7 +179,7 @@ class Comparison:
         cells = defaultdict(list)
         for run_id, future in self._runs.items():
             cells[self._plan.by_id[run_id].cell].append(future.done())
-        everything: list[Future[Any]] = [*self._runs.values(), *self._checks.values()]
+        everything = [*self._runs.values(), *self._checks.values()]
         if all(future.done() for future in everything):
             more = self._selected.trained or self._selected.timed
             return self._report_early(2, _REST) if more else ""

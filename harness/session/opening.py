@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rnn_crosscheck.harness import datasets
-from rnn_crosscheck.harness.execution.chosen import choose_device
+from rnn_crosscheck.harness.execution.chosen import choose_device, number_of_jobs
+from rnn_crosscheck.harness.execution.executor import Executor
+from rnn_crosscheck.harness.execution.local import LocalExecutor
 from rnn_crosscheck.harness.execution.plan import Plan, of_trained, plan_all
 from rnn_crosscheck.harness.folder import MANIFEST, sha256_of, way_to, write_json
 from rnn_crosscheck.harness.machine import machine
@@ -75,6 +77,23 @@ def open_comparison(
     call(write_test_examples, dataset.path, spec, table)
     write_json(choices.folder / "dataset.json", facts.model_copy(update={"files": {table.name: sha256_of(table)}}))
     return Opened(dataset, plan)
+
+
+def new_executor(choices: Choices, opened: Opened) -> Executor:
+    """Have somebody who carries out runs and checks: this machine, or a Ray cluster; raises `UsageError`."""
+    workers, folder, dataset = choices.protocol.workers, choices.folder, opened.dataset.path
+    if choices.executor == "ray":
+        from rnn_crosscheck.harness.execution.ray import RayExecutor
+
+        return RayExecutor(
+            folder,
+            dataset,
+            address=choices.ray_address,
+            jobs=workers.jobs,
+            stall_seconds=workers.stall_seconds,
+        )
+    jobs = number_of_jobs(choices.protocol, opened.plan.asked.device)
+    return LocalExecutor(folder, dataset, jobs=jobs, stall_seconds=workers.stall_seconds)
 
 
 def manifest(choices: Choices, plan: Plan, command: str, commit: str) -> Manifest:

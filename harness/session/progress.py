@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import queue
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
+from statistics import fmean
 from typing import Any
 from typing import Protocol as Interface
 
 import pytest
 
-from rnn_crosscheck.harness.execution.executor import Progress
-from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun
+from rnn_crosscheck.harness.execution.executor import Planned, Progress
 
-#: whatever is waited for; each has a spec
-Planned = PlannedRun | PlannedCheck
+#: events that are said once, with a name and a reason
+_SAID = {"anew": "{} is made anew: {}", "unfit": "{} gets no runs: {}"}
 
 
 class Writer(Interface):
@@ -49,14 +50,36 @@ class Display(Interface):
 def describe_end(progress: Progress, seconds: float) -> str:
     """One sentence for a run that ended."""
     content = progress.content
-    result = content.get("result")
     if content.get("stored"):
         return f"{progress.run_id}: already on disk"
     if content["status"] != "ok":
-        reason = result.failure.reason if result is not None and result.failure else content.get("reason", "")
-        return f"{progress.run_id}: {content['status']}: {reason}"
-    accuracy = f"test accuracy {result.scores.accuracy:.1%}, " if result is not None and result.scores else ""
+        return f"{progress.run_id}: {content['status']}: {content['reason']}"
+    accuracy = "" if content["accuracy"] is None else f"test accuracy {content['accuracy']:.1%}, "
     return f"{progress.run_id}: {accuracy}{seconds:.0f} s"
+
+
+class Nodes:
+    """Which nodes of a cluster have runs, and how long all of them still take; says nothing of one machine alone."""
+
+    def __init__(self) -> None:
+        #: run or check under way -> its node, and since when
+        self._under_way: dict[str, tuple[str, float]] = {}
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    def take(self, progress: Progress) -> None:
+        """Take one event."""
+        if progress.event == "start" and "node" in progress.content:
+            self._under_way[progress.run_id] = progress.content["node"], progress.at
+        elif progress.event == "end" and progress.run_id in self._under_way:
+            node, since = self._under_way.pop(progress.run_id)
+            self._seconds[node].append(progress.at - since)
+
+    def describe(self, left: int) -> str:
+        """Say how many runs each node has, and how long it takes for `left` of them, by what each node has shown."""
+        busy = Counter(node for node, _ in self._under_way.values())
+        shown = ", ".join(f"{count} on {node}" for node, count in sorted(busy.items()))
+        rate = sum(count / fmean(self._seconds[node]) for node, count in busy.items() if self._seconds[node])
+        return f" ({shown}{f'; about {left / rate / 60:.0f} min left' if rate else ''})" if shown else ""
 
 
 class PlainDisplay:
@@ -66,6 +89,7 @@ class PlainDisplay:
         self._write = write
         self._runs = runs
         self._since: dict[str, float] = {}
+        self._nodes = Nodes()
         self._ended = 0
         self._fresh = True
 
@@ -76,9 +100,11 @@ class PlainDisplay:
     def show(self, progress: Progress) -> None:
         """Write a line if the event is worth one."""
         now = progress.at
+        self._nodes.take(progress)
         if progress.event == "start":
             self._since[progress.run_id] = now
-            self.message(f"{progress.run_id}: started")
+            node = f" on {progress.content['node']}" if "node" in progress.content else ""
+            self.message(f"{progress.run_id}: started{node}")
         elif progress.event == "epoch":
             self.message(
                 f"{progress.run_id}: {_epoch_line(progress, self._runs[progress.run_id], self._left(progress))}"
@@ -86,7 +112,8 @@ class PlainDisplay:
         elif progress.event == "end":
             self._ended += 1
             line = describe_end(progress, now - self._since.get(progress.run_id, now))
-            self.message(f"[{self._ended}/{len(self._runs)}] {line}")
+            there = self._nodes.describe(len(self._runs) - self._ended)
+            self.message(f"[{self._ended}/{len(self._runs)}] {line}{there}")
 
     def message(self, text: str) -> None:
         """Write one line."""
@@ -133,6 +160,7 @@ class RichDisplay:
         from rich.console import Console
 
         self._runs = runs
+        self._nodes = Nodes()
         self._since: dict[str, float] = {}
         self._tasks: dict[str, Any] = {}
         self._columns = (
@@ -155,7 +183,9 @@ class RichDisplay:
     def show(self, progress: Progress) -> None:
         """Move the bars."""
         run_id, content = progress.run_id, progress.content
-        self._bars.update(self._all, total=len(self._runs))
+        self._nodes.take(progress)
+        left = int(len(self._runs) - self._bars.tasks[0].completed)
+        self._bars.update(self._all, total=len(self._runs), detail=self._nodes.describe(left).strip())
         epochs = self._runs[run_id].spec.training.epochs
         if progress.event == "start":
             self._since[run_id] = progress.at
@@ -213,8 +243,8 @@ class Screen:
                 try:
                     while True:
                         progress = happening.get(timeout=0 if done else 0.2)
-                        if progress.event == "anew":
-                            display.message(f"{progress.run_id} is made anew: {progress.content['reason']}")
+                        if progress.event in _SAID:
+                            display.message(_SAID[progress.event].format(progress.run_id, progress.content["reason"]))
                         else:
                             display.show(progress)
                 except queue.Empty:

@@ -16,7 +16,7 @@ from rnn_crosscheck.harness.session.choices import Choices
 from rnn_crosscheck.harness.session.collection import SUITE, arguments, asks_nothing, parametrize, selected
 from rnn_crosscheck.harness.session.comparison import Comparison
 from rnn_crosscheck.harness.session.gates import Gate
-from rnn_crosscheck.harness.session.opening import Opened, open_comparison
+from rnn_crosscheck.harness.session.opening import Opened, new_executor, open_comparison
 from rnn_crosscheck.harness.session.progress import Screen
 from rnn_crosscheck.harness.session.signals import TERMINATED, Signals
 from rnn_crosscheck.harness.session.suite import nameless_folders
@@ -122,6 +122,7 @@ class ComparisonSession:
         try:
             with in_a_sentence(f"The comparison in {self._choices.folder} can't begin"):
                 opened = self._open()
+                executor = new_executor(self._choices, opened)
         except CrosscheckError as error:
             raise pytest.UsageError(str(error)) from None
         self._comparison = Comparison(
@@ -132,6 +133,7 @@ class ComparisonSession:
             report=self._report,
             apart=self._apart,
             screen=Screen(self._config),
+            executor=executor,
         )
 
     def _open(self) -> Opened:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from pathlib import Path
 from time import perf_counter
 
 from rnn_crosscheck.harness.folder import write_json
@@ -34,7 +33,7 @@ def parity(job: Job) -> None:
         seconds=perf_counter() - begun,
         peak_memory_bytes=peak_memory(),
     )
-    write_json(Path(job.request["result"]), record)
+    write_json(job.place, record)
 
 
 def effects(job: Job) -> None:
@@ -50,7 +49,7 @@ def effects(job: Job) -> None:
         effects=stages.effects(spec, selection, declared, job.tell),
         seconds=perf_counter() - begun,
     )
-    write_json(Path(job.request["result"]), record)
+    write_json(job.place, record)
 
 
 def conform(job: Job) -> None:

@@ -35,6 +35,16 @@ class Job:
     emit: Callable[..., None]  # tells the parent of an event: its name, and its content by keyword
     started: float  # when the process began, by `time.perf_counter`
 
+    @property
+    def folder(self) -> Path:
+        """Folder laid out like a comparison's."""
+        return Path(self.request["folder"])
+
+    @property
+    def place(self) -> Path:
+        """Where what comes of the task belongs: the folder of a run, or the record of a check."""
+        return self.folder / str(self.request["path"])
+
     def tell(self, stage: str) -> None:
         """Say what is being done: the sign of life."""
         self.emit("progress", stage=stage)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -18,7 +18,7 @@ from rnn_crosscheck.harness.backend import EpochStats, Model
 from rnn_crosscheck.harness.batches import Batches, epoch_order
 from rnn_crosscheck.harness.datasets.selection import Block, Selection, hash_inputs
 from rnn_crosscheck.harness.errors import ContractError, CrosscheckError
-from rnn_crosscheck.harness.machine import memory_facts
+from rnn_crosscheck.harness.machine import machine, memory_facts
 from rnn_crosscheck.harness.parity.reference import ReferenceModel
 from rnn_crosscheck.harness.parity.trace import CALIBRATION_STEPS, Noise, Trace, calibrate
 from rnn_crosscheck.harness.protocol import RunSpec
@@ -82,11 +82,12 @@ def train(job: Job) -> None:
         environment={**installed(type(job.backend)), **job.backend.environment(), **memory_facts()},
         trace=results.TraceFacts(steps=trace.steps, noise=scales) if trace else None,
         inputs_hash=hash_inputs(ids, labels, selection.test.padded(spec.data.length, spec.data.vocabulary)),
+        machine={**machine(), "node": platform.node()},
         jobs=int(job.request["jobs"]),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     results.write_run(
-        Path(job.request["result"]),
+        job.place,
         result,
         example_ids=ids,
         labels=labels,

@@ -52,7 +52,7 @@ def transplant(job: Job) -> None:
     begun = perf_counter()
     found, facts = _each(job, lambda run: _compared(job, run, apply(dataset, run.result.spec.data).test))
     record = results.TransplantsRecord(**facts, transplants=tuple(found.values()), seconds=perf_counter() - begun)
-    write_json(Path(job.request["result"]), record)
+    write_json(job.place, record)
 
 
 def occlude(job: Job) -> None:
@@ -69,7 +69,7 @@ def occlude(job: Job) -> None:
     words = [word for name in shown for word in examples[name].words]
     record = results.OcclusionsRecord(**facts, runs=runs, seconds=perf_counter() - begun)
     predicted = pa.concat_tables([_PREDICTED.empty_table(), *found.values()])
-    occlusion.write(Path(job.request["result"]), record, predicted, pa.Table.from_pylist(words, _WORDS))
+    occlusion.write(job.place, record, predicted, pa.Table.from_pylist(words, _WORDS))
 
 
 def _each(job: Job, look: Callable[[_Trained], T]) -> tuple[dict[str, T], dict[str, Any]]:
@@ -79,7 +79,7 @@ def _each(job: Job, look: Callable[[_Trained], T]) -> tuple[dict[str, T], dict[s
     for run_id, key in job.request["keys"].items():
         job.tell("load")
         try:
-            found[run_id] = look(_trained(job, Path(job.request["folder"]) / "runs" / run_id, key))
+            found[run_id] = look(_trained(job, job.folder / "runs" / run_id, key))
         except ResultsError as error:
             left_out[run_id] = str(error)
     asked = {name: job.request[name] for name in ("key", "keys", "finished")}

@@ -200,18 +200,21 @@ def tuned(comparison: Comparison) -> pd.DataFrame:
 
 
 def training_times(comparison: Comparison) -> pd.DataFrame:
-    """Give what the real runs took, one row a division x model x backend, as means over its runs.
+    """Give what the real runs took, one row a division x model x backend x machine, as means over its runs.
 
     Traced runs are left out where others are there: they read loss and gradient norm after every update. First steps
     are taken out of epochs.
 
-    Columns: division, model, backend, runs, epoch_s, epoch_sd, first_step_s, start_s, predict_s, peak_bytes, jobs,
-    memory_kept (whether every run's process kept the memory that it freed).
+    Columns: division, model, backend, machine (empty where all runs were on one), runs, epoch_s, epoch_sd,
+    first_step_s, start_s, predict_s, peak_bytes, jobs, memory_kept (whether every run's process kept the memory that
+    it freed).
     """
-    columns = ["division", "model", "backend", "runs", "epoch_s", "epoch_sd", "first_step_s", "start_s", "predict_s",
-               "peak_bytes", "jobs", "memory_kept"]  # fmt: skip
+    columns = ["division", "model", "backend", "machine", "runs", "epoch_s", "epoch_sd", "first_step_s", "start_s",
+               "predict_s", "peak_bytes", "jobs", "memory_kept"]  # fmt: skip
     rows = []
-    for keys, group in grouped(comparison.ok, "division", "model", "backend"):
+    nodes = comparison.ok.index.map(lambda run_id: comparison.results[run_id].machine.get("node", ""))
+    placed = comparison.ok.assign(machine=nodes if nodes.nunique() > 1 else "")
+    for keys, group in grouped(placed, "division", "model", "backend", "machine"):
         results = [comparison.results[run_id] for run_id in group.index]
         results = [result for result in results if result.trace is None] or results
         epochs = pd.Series([seconds for result in results for seconds in _epochs(result)], dtype=float)

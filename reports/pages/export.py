@@ -18,6 +18,14 @@ STORED = "results_stored.json"
 #: values that are put into text at once
 _CHUNK = 2_000
 
+#: probabilities that make a file of text which somebody can still open
+_MOST = 10_000_000
+
+
+def is_stored(predicted: Predicted) -> bool:
+    """Whether there is such a file: of very many predictions, there are tables alone."""
+    return 0 < predicted.probabilities.size <= _MOST
+
 
 def write_stored(path: Path, predicted: Predicted) -> None:
     """Write ``text``, ``actual_pred``, a ``<model>_prob`` column a run and ``example_id``, whole or not at all.

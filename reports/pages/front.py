@@ -246,7 +246,13 @@ def _examples(shown: Shown) -> Blocks:
 
 def _trust(shown: Shown) -> Blocks:
     findings = shown.findings
-    lines = [*_seeds(findings.accuracy), *_what_would_decide(shown), *_noise(findings), *_not_recorded(shown)]
+    lines = [
+        *_seeds(findings.accuracy),
+        *_what_would_decide(shown),
+        *_noise(findings),
+        *_processors(shown),
+        *_not_recorded(shown),
+    ]
     if lines:
         yield "## How far to trust it"
         yield "\n".join(f"- {line}" for line in lines)
@@ -270,6 +276,17 @@ def _noise(findings: Findings) -> Blocks:
         )
     elif len(findings.timings):
         yield "The machine's noise is not known: no backend was timed against itself."
+
+
+def _processors(shown: Shown) -> Blocks:
+    """Say that the runs of a cluster were not all on one kind of processor."""
+    machines = [result.machine for result in shown.comparison.results.values()]
+    kinds = sorted({escape(machine["cpu"]) for machine in machines if "cpu" in machine})
+    if len(kinds) > 1:
+        yield (
+            f"Runs were trained on {len(kinds)} kinds of processor ({listing(kinds)}), which round differently. "
+            f"Part of what two runs differ by may be that: see [runs]({shown.page('runs')})."
+        )
 
 
 def _not_recorded(shown: Shown) -> Blocks:

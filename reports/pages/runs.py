@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from rnn_crosscheck.reports.pages.data import facts_table
-from rnn_crosscheck.reports.pages.export import STORED
+from rnn_crosscheck.reports.pages.examples import EXAMPLES_FILE
+from rnn_crosscheck.reports.pages.export import STORED, is_stored
 from rnn_crosscheck.reports.pages.markdown import Column, code, escape, fenced, folded, number, table, text
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, shown_table
 from rnn_crosscheck.reports.writing import count, decimals, interval, megabytes, percent, significant
@@ -32,9 +33,10 @@ def blocks(shown: Shown) -> Blocks:
         yield from _lost(shown)
         yield from _runs(findings.runs)
     if len(findings.good):
+        whole = STORED if is_stored(shown.comparison) else EXAMPLES_FILE
         yield (
             "Every prediction is kept: a run's in `runs/<run>/predictions.parquet` (example id, label, probability), "
-            f"and all of them in columns beside the texts in `{STORED}`, which `rnn-crosscheck predictions` reads."
+            f"and all of them in columns beside the texts in `{whole}`, which `rnn-crosscheck predictions` reads."
         )
     if len(findings.curves):
         yield _epochs(findings.curves)
@@ -105,6 +107,7 @@ def _environment(shown: Shown) -> Blocks:
         "fingerprint of the dataset": facts.fingerprint,
     }
     yield facts_table({what: value for what, value in known.items() if value})
+    yield from _machines(shown)
     frame = shown.findings.environment
     names = [name for name in frame.columns if name != "fact"]
     for start in range(0, len(names), _ACROSS):
@@ -112,6 +115,17 @@ def _environment(shown: Shown) -> Blocks:
         yield table(frame, columns)
     if facts.inputs_hash:
         yield f"Hash of the test inputs (ids, labels and tokens), equal in every run: {code(facts.inputs_hash)}"
+
+
+def _machines(shown: Shown) -> Blocks:
+    """List the machines of a cluster that trained."""
+    trained = pd.DataFrame([result.machine for result in shown.comparison.results.values() if result.machine])
+    if trained.empty or trained["node"].nunique() == 1:
+        return
+    counted = trained.fillna("").value_counts().rename("runs").reset_index().sort_values("node")
+    kinds = [text(name, name) for name in ("node", "cpu", "cores", "system", "python")]
+    yield "Runs were trained on these machines:"
+    yield table(counted, [*kinds, number("runs", "runs", count)])
 
 
 PAGE = Page("runs", "Runs and environment", finding, blocks)

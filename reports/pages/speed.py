@@ -280,6 +280,7 @@ def _other_sizes(shown: Shown) -> Blocks:
 def _training(training: pd.DataFrame) -> Blocks:
     columns = [
         *texts("model", "division", "backend"),
+        *([text("machine", "machine")] if training["machine"].any() else []),
         Column("epoch, s (sd)", ("epoch_s", "epoch_sd"), _with_sd),
         number("first step, s", "first_step_s", significant),
         number("start, s", "start_s", significant),

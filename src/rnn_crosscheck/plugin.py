@@ -37,6 +37,12 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "seeds": ("N or A,B", "", "a count or a list of seeds (the protocol's)"),
     "device": ("NAME", "cpu", "cpu, cuda, or auto for cuda when every backend can use it"),
     "jobs": ("N", "", "runs to train side by side (cores / threads of a worker)"),
+    "executor": ("NAME", "local", "where runs are trained: local, or ray for a Ray cluster (docs/scaling.md)"),
+    "ray-address": (
+        "ADDRESS",
+        "",
+        "auto, or HOST:PORT of the cluster's head (a Ray of this machine, started and ended)",
+    ),
     "conformance": ("NAME", "", "check a backend (a name, or module:Class) against the contract instead of comparing"),
     "output": ("DIR", "comparison", "folder for results and report: a new or empty one, or that of a comparison"),
     "baseline": ("DIR", "", "folder of an earlier comparison; the report says what changed since"),

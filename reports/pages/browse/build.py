@@ -22,8 +22,8 @@ from rnn_crosscheck.reports.read.comparison import Occlusions, Predicted
 #: the page, and the texts that have no room in it
 PAGE, TEXTS = "examples.html", "examples-texts.js"
 
-#: with more examples there is no page: a browser would take too long to open it
-MOST = 100_000
+#: with more examples, or more probabilities, there is no page: a browser would take too long to open it
+MOST, MOST_PROBABILITIES = 100_000, 10_000_000
 
 _HERE = Path(__file__).parent
 
@@ -32,8 +32,8 @@ _HARD, _QUICK = 5, 1
 
 
 def is_there(predicted: Predicted) -> bool:
-    """Whether there is a page: something was predicted, of no more examples than a browser shows."""
-    return len(predicted.probabilities.columns) > 0 and len(predicted.test) <= MOST
+    """Whether there is a page: something was predicted, and no more of it than a browser shows."""
+    return 0 < predicted.probabilities.size <= MOST_PROBABILITIES and len(predicted.test) <= MOST
 
 
 def write(

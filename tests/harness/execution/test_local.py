@@ -20,13 +20,13 @@ def test_a_backend_that_is_not_installed_has_a_result_that_says_so(tmp_path: Pat
     asked = Asked(load_protocol("imdb-models"), (replace(info, missing=("steady",)),), ("rnn",), ("native",), "abc")
     (run,) = plan(asked, seeds=[0])
     executor = LocalExecutor(tmp_path, tmp_path, jobs=1, stall_seconds=1.0)
-    result = executor.submit(run).result()
+    error = executor.submit([run])[run.name].exception()
     executor.shutdown()
 
-    assert (result.status, result.key) == ("unavailable", run.key)
-    assert result.failure is not None
-    assert result.failure.reason.startswith("tests.fakes:Steady needs steady, which is not installed")
-    assert read_record(tmp_path / run.path / "result.json", RunResult) == result
+    assert isinstance(error, WorkerFailure)
+    assert error.failure.reason.startswith("tests.fakes:Steady needs steady, which is not installed")
+    result = read_record(tmp_path / run.path / "result.json", RunResult)
+    assert (result.status, result.key, result.failure) == ("unavailable", run.key, error.failure)
     assert [progress.event for progress in executor.progress.queue] == ["end"]
 
 
@@ -39,7 +39,7 @@ def checked(folder: Path, backend: str) -> tuple[list[PlannedCheck], dict[str, F
     asked = Asked(protocol, look_up([backend]), ("rnn", "lstm"), ("matched",), dataset.fingerprint)
     (checks,) = together(check for check in plan_checks(asked) if check.mode == "parity")
     executor = LocalExecutor(folder, dataset.path, jobs=1, stall_seconds=60)
-    promised = executor.submit_checks(checks)
+    promised = executor.submit(checks)
     for future in promised.values():
         future.exception()
     executor.shutdown()

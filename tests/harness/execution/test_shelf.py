@@ -9,7 +9,7 @@ import pytest
 
 from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.plan import Asked, PlannedRun, plan, plan_checks
-from rnn_crosscheck.harness.execution.shelf import damage, set_aside, stored, stored_check
+from rnn_crosscheck.harness.execution.shelf import damage, set_aside, stored
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.results import Failure, RunResult, write_run
 from rnn_crosscheck.harness.weights import initial_weights
@@ -84,9 +84,9 @@ def test_a_run_whose_table_is_damaged_is_not_done_and_says_why(
 
 def test_a_check_that_is_not_whole_is_made_anew(asked: Asked, tmp_path: Path) -> None:
     check = plan_checks(asked)[0]
-    assert not stored_check(tmp_path, check)
+    assert not stored(tmp_path, check)
     (tmp_path / check.path).parent.mkdir()
     assert damage(tmp_path, check) == ""
     (tmp_path / check.path).write_text(f'{{"key": "{check.key}"')
-    assert not stored_check(tmp_path, check)
+    assert not stored(tmp_path, check)
     assert "is damaged" in damage(tmp_path, check)

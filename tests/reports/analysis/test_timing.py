@@ -8,9 +8,9 @@ import pytest
 
 from rnn_crosscheck.harness.results import ParityRecord, StageRecord, TimingRecord, TimingResults
 from rnn_crosscheck.reports.analysis.timing import again, drift, ratios, single_examples, sweep, training_times, tuned
-from rnn_crosscheck.reports.pages import speed
+from rnn_crosscheck.reports.pages import runs, speed
 from rnn_crosscheck.reports.read.comparison import Comparison
-from tests.reports.rendering import page
+from tests.reports.rendering import all_pages, page, tables_of
 
 ROUNDS = tuple(int(1e6 * x) for x in (20, 22, 30, 19, 21, 40, 20, 22))
 
@@ -197,3 +197,32 @@ def test_a_ratio_whose_interval_spans_more_than_twice_is_none(comparison: Compar
     assert re.search(r"\| rnn +\| train step +\| pytorch +\| +not measured \| +- \|", report)
     assert "**Not measured**: rnn train step, pytorch. Its interval, [" in report
     assert "spans more than a factor of 2. It takes 2 threads, and the machine's load was 3.4." in report
+
+
+def test_runs_of_a_cluster_are_told_by_machine_and_kinds_of_processor_are_named(comparison: Comparison) -> None:
+    def on(node: str, cpu: str) -> dict[str, str]:
+        return {"node": node, "cpu": cpu, "cores": "2", "system": "Linux x86_64", "python": "3.11.0"}
+
+    def moved(*machines: dict[str, str]) -> Comparison:
+        results = {
+            run_id: result.model_copy(update={"machine": machines[number % len(machines)]})
+            for number, (run_id, result) in enumerate(comparison.results.items())
+        }
+        return replace(comparison, results=results)
+
+    alone = moved(on("here", "A"))
+    assert set(training_times(alone)["machine"]) == {""}
+    assert "Runs were trained on" not in all_pages(alone)
+
+    spread = moved(on("alpha", "A <b>"), on("beta", "B"))
+    times = training_times(spread)
+    assert set(times["machine"]) == {"alpha", "beta"}
+    assert times["runs"].sum() >= training_times(alone)["runs"].sum()
+    pages = all_pages(spread)
+    assert r"Runs were trained on 2 kinds of processor (A &lt;b&gt; and B), which round differently." in pages
+    rows = [row for table in tables_of(page(runs.PAGE, spread)) for row in table.rows if row[0] in ("alpha", "beta")]
+    assert [row[1] for row in rows] == ["A <b>", "B"]
+
+    twice = all_pages(moved(on("alpha", "A"), on("beta", "A")))
+    assert "kinds of processor" not in twice
+    assert "Runs were trained on these machines:" in twice

@@ -1,0 +1,262 @@
+"""Carries out runs and checks on a Ray cluster, each in a fresh worker process of ours on one of its nodes.
+
+Ray is the extra ``ray``, and is imported when a comparison asks for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rnn_crosscheck.harness.datasets.dataset import Dataset
+from rnn_crosscheck.harness.errors import UsageError
+from rnn_crosscheck.harness.execution.executor import Executor
+from rnn_crosscheck.harness.execution.shelf import put
+from rnn_crosscheck.harness.execution.site import Outcome, Task
+from rnn_crosscheck.harness.folder import new_file
+from rnn_crosscheck.harness.machine import available_cores
+from rnn_crosscheck.harness.results import Failure
+
+#: how often a task is carried out anew when its node is gone
+_RETRIES = 2
+#: seconds to reach a cluster, and between two looks at the news
+_REACH, _LOOK = 10.0, 0.25
+#: memory of a Ray that is started here, for what travels between processes
+_STORE = 256 * 2**20
+
+
+class RayExecutor(Executor):
+    """Fresh worker processes on the nodes of a Ray cluster.
+
+    Parameters
+    ----------
+    folder, dataset
+        Of the comparison, and of the encoded dataset.
+    address
+        ``auto`` for the cluster that this machine belongs to, or HOST:PORT of its head; empty to start Ray here, and
+        to stop it at the end.
+    jobs
+        Tasks side by side at most; 0 for as many as the cluster has room for.
+    stall_seconds
+        How long a worker may say nothing.
+
+    Raises
+    ------
+    UsageError
+        Ray isn't installed, or there is no such cluster.
+    """
+
+    def __init__(self, folder: Path, dataset: Path, *, address: str, jobs: int, stall_seconds: float) -> None:
+        self._ray = ray = _connect(address)
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        super().__init__(folder, at_once=jobs or max(64, 2 * cores))
+        self._stall_seconds = stall_seconds
+        self._lock = threading.Lock()
+        self._under_way: set[Any] = set()
+        #: why nodes get no more tasks, by their ids
+        self._unfit: dict[str, str] = {}
+        self._dataset = dataset.name, Dataset.open(dataset).fingerprint, [ray.put(_packed(dataset))]
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._news = ray.remote(_News).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._remote = ray.remote(_on_a_node())
+        self._over = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def shutdown(self) -> None:
+        """See `Executor.shutdown`; a Ray that was started here ends as well."""
+        super().shutdown()
+        self._over.set()
+        self._reader.join()
+        self._ray.shutdown()
+
+    def _stop(self) -> None:
+        with self._lock:
+            under_way = list(self._under_way)
+        for task in under_way:
+            self._ray.cancel(task, force=True)
+
+    def _carry_out(self, task: Task) -> Iterator[Outcome]:
+        steps = {step["name"]: step["path"] for step in task.steps}
+        files = self._ray.put(_files(self._folder, task)) if task.needs else {}
+        answer = self._answer(task, files)
+        if "failure" in answer:
+            yield from (Outcome(name, Failure(reason=answer["failure"])) for name in steps)
+            return
+        self._pass_on()
+        for name, content in answer["logs"].items():
+            with new_file(self._folder / "logs" / Path(name).name) as scratch:
+                scratch.write_bytes(content)
+        for outcome in answer["outcomes"]:
+            if outcome["failure"] is None:
+                put(self._folder / steps[outcome["name"]], outcome["files"])
+                yield Outcome(outcome["name"])
+            else:
+                yield Outcome(outcome["name"], Failure(**outcome["failure"]))
+
+    def _answer(self, task: Task, files: object) -> Mapping[str, Any]:
+        """Have a task carried out by a node that can; what it answers, or ``failure``, why none did.
+
+        A task ends badly for Ray only if its node or Ray's own process is gone: it is carried out anew.
+        """
+        while True:
+            if not self._fit():
+                why = "; ".join(f"{node}: {reason}" for node, reason in self._unfit.items())
+                return {"failure": f"No node of the cluster can carry it out: {why}."}
+            with self._lock:
+                if self._closed:
+                    return {"failure": "The comparison was stopped before this run began."}
+                where = {"ray.io/node-id": f"!in({','.join(self._unfit)})"} if self._unfit else None
+                asked = self._remote.options(
+                    num_cpus=task.threads,
+                    num_gpus=int(task.device == "cuda"),
+                    label_selector=where,
+                    max_retries=_RETRIES,
+                ).remote(task.plain(), files, self._dataset, self._news, self._stall_seconds)
+                self._under_way.add(asked)
+            try:
+                answer: Mapping[str, Any] = self._ray.get(asked)
+            except self._ray.exceptions.RayError as error:
+                return {"failure": _in_a_line(error)}
+            finally:
+                with self._lock:
+                    self._under_way.discard(asked)
+            if "unfit" not in answer:
+                return answer
+            self._leave_out(answer["node"], answer["unfit"])
+
+    def _fit(self) -> list[str]:
+        return [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in self._unfit]
+
+    def _leave_out(self, node: str, why: str) -> None:
+        """Give a node no more tasks, and say so once."""
+        with self._lock:
+            known = node in self._unfit
+            self._unfit[node] = why
+        if not known:
+            self._tell(self._name(node), "unfit", {"reason": why})
+
+    def _name(self, node: str) -> str:
+        """Name a node by its host, and by its id too where the host has several."""
+        hosts = {each["NodeID"]: each["NodeManagerHostname"] for each in self._ray.nodes() if each["Alive"]}
+        host = hosts.get(node, "a node")
+        return host if list(hosts.values()).count(host) == 1 else f"{host} ({node[:6]})"
+
+    def _read(self) -> None:
+        while not self._over.wait(_LOOK):
+            with suppress(self._ray.exceptions.RayError):
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Pass on what has happened on the nodes."""
+        for node, name, event, content in self._ray.get(self._news.take.remote()):
+            self._tell(name, event, {**content, "node": self._name(node)} if event == "start" else content)
+
+
+class _News:
+    """What happens on the nodes, kept until it is asked for; an actor beside the process that leads."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[str, str, str, Mapping[str, Any]]] = []
+
+    def tell(self, node: str, name: str, event: str, content: Mapping[str, Any]) -> None:
+        self._told.append((node, name, event, content))
+
+    def take(self) -> list[tuple[str, str, str, Mapping[str, Any]]]:
+        told, self._told = self._told, []
+        return told
+
+
+def _on_a_node() -> Any:  # noqa: ANN401 - a function that travels by value: a node without our package can say so
+    def carry_out(task: Any, files: Any, dataset: Any, news: Any, stall_seconds: float) -> dict[str, Any]:  # noqa: ANN401
+        import ray
+
+        node: str = ray.get_runtime_context().get_node_id()
+        told: list[Any] = []
+
+        def tell(*what: Any) -> None:  # noqa: ANN401
+            told[:] = [news.tell.remote(node, *what)]
+
+        try:
+            from rnn_crosscheck.harness.execution import node as ours
+        except ImportError as error:
+            return {"node": node, "unfit": f"rnn-crosscheck can't be imported: {error}"}
+        name, fingerprint, (packed,) = dataset
+        answer = ours.carry_out(task, files, (name, fingerprint, lambda: ray.get(packed)), tell, stall_seconds)
+        ray.get(told)  # what was told comes before the answer
+        return {"node": node, **answer}
+
+    return carry_out
+
+
+def _connect(address: str) -> Any:  # noqa: ANN401 - the module, which has no types that we could use
+    """Join a cluster, or start one here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError:
+        raise UsageError(
+            "--crosscheck-executor ray needs Ray, which is not installed: pip install 'rnn-crosscheck[ray]'"
+        ) from None
+    _refuse_silent(address)
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": available_cores()}
+    if not address:
+        where |= {"include_dashboard": False, "object_store_memory": _STORE}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**where, log_to_driver=False, logging_level="ERROR", configure_logging=True)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises; its first line says it
+        raise UsageError(
+            f"No Ray cluster answers at {address or 'this machine'}: {_in_a_line(error)} Start one with "
+            "'ray start --head', or leave --crosscheck-ray-address out to start Ray for this comparison alone."
+        ) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # ours to heed
+    return ray
+
+
+def _refuse_silent(address: str) -> None:
+    """Refuse an address that is none, or that nobody listens at; Ray itself would wait for minutes."""
+    if address in ("", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UsageError(f"--crosscheck-ray-address needs auto or HOST:PORT of the cluster's head, got {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"No Ray cluster answers at {address}: {str(error) or 'no answer'}. Start one with 'ray start --head', or "
+            "leave --crosscheck-ray-address out to start Ray for this comparison alone."
+        ) from None
+
+
+def _in_a_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _packed(folder: Path) -> bytes:
+    """Pack an encoded dataset for nodes that don't have it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return packed.getvalue()
+
+
+def _files(folder: Path, task: Task) -> dict[str, bytes]:
+    """Read what a task needs of other runs."""
+    paths = (path for place in task.needs for path in (folder / place).glob("*"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()}

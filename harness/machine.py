@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -70,3 +71,12 @@ def load_average() -> float:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return 0.0
+
+
+def time_by_thread() -> dict[str, int]:
+    """Nanoseconds that each thread of this process has computed, by its id; nothing where the system doesn't say."""
+    spent = {}
+    for thread in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # it has ended meanwhile
+            spent[thread.parent.name] = int(thread.read_text().split()[0])
+    return spent

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnn_crosscheck.backends import pytorch
+from rnn_crosscheck.backends.jax import JAX
 from rnn_crosscheck.backends.pytorch import PyTorch
 from rnn_crosscheck.harness.adam import Adam
 from rnn_crosscheck.harness.backend import EpochStats, Forward, Model
@@ -245,6 +246,16 @@ class Planted(PyTorch):
         self, model: ModelSpec, training: TrainingSpec, *, weights: Weights | None, seed: int, device: str
     ) -> Model:
         return FAULTS[self.fault](self, model, training, weights, seed)
+
+
+class Unpinned(JAX):
+    """JAX whose threads nobody pins."""
+
+    name: ClassVar[str] = "unpinned"
+
+    @classmethod
+    def worker_environment(cls, threads: int) -> Mapping[str, str]:
+        return {}
 
 
 class _Examples:

@@ -4,10 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from rnn_crosscheck.harness.machine import memory_facts, memory_variables
+from rnn_crosscheck.harness.machine import memory_facts, memory_variables, time_by_thread
 
 #: what a training step does with its memory; prints the pages that the system had to hand out meanwhile
 STEPS = """
@@ -76,3 +78,24 @@ def test_a_process_says_that_it_keeps_its_memory_if_it_was_told_to(monkeypatch: 
     monkeypatch.delenv("LD_PRELOAD")
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert memory_facts() == {}
+
+
+@pytest.mark.skipif(not time_by_thread(), reason="this system doesn't say what each thread computes")
+def test_what_each_thread_computes_is_told_apart() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        done.set()
+        leave.wait()
+
+    done, leave, before = threading.Event(), threading.Event(), time_by_thread()
+    helper = threading.Thread(target=work)
+    helper.start()
+    done.wait()
+    spent = time_by_thread()
+    leave.set()
+    helper.join()
+    (new,) = spent.keys() - before.keys()
+    assert 0.04e9 < spent[new] < 1e9
+    assert spent[str(os.getpid())] - before[str(os.getpid())] < spent[new]

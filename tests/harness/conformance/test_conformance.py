@@ -13,6 +13,7 @@ import pytest
 from rnn_crosscheck.harness.backend import Backend
 from rnn_crosscheck.harness.conformance.checks import CHECKS, carry_out, checks_of
 from rnn_crosscheck.harness.conformance.trial import Trial
+from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.harness.registry import check_contract
 from tests import conforming, importing
 from tests.launching import python
@@ -94,6 +95,16 @@ def test_a_bad_backend_fails_the_check_in_processes_of_its_own(check: str) -> No
     result = run(f"{backend.__module__}:{backend.__name__}", "-q")
     assert result.returncode == 1, result.stdout
     assert re.findall(r"^FAILED .*:(check_\w+)", result.stdout, re.MULTILINE) == [check]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(available_cores() < 2, reason="on one core nobody can have two")
+def test_a_framework_whose_threads_nobody_pins_is_found_out() -> None:
+    result = run("tests.planted:Unpinned", "-k", "threads")
+    if "is not installed" in result.stderr:
+        pytest.skip(result.stderr.strip())
+    assert result.returncode == 1
+    assert "threads, expected 1: pin them in setup or" in result.stdout
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ from rnn_crosscheck.reports.analysis.changes import Changes, changes
 from rnn_crosscheck.reports.analysis.examples import every_example
 from rnn_crosscheck.reports.analysis.findings import Findings, find
 from rnn_crosscheck.reports.analysis.frames import record, records
+from rnn_crosscheck.reports.analysis.ladder import RUNGS
 from rnn_crosscheck.reports.pages import accuracy, agreement, browse, causes, data, examples, figures, runs, speed
 from rnn_crosscheck.reports.pages import since as what_changed
 from rnn_crosscheck.reports.pages.export import STORED, is_stored, write_stored
@@ -165,9 +166,10 @@ def _since(results_dir: Path, comparison: Comparison, baseline: Path | None) -> 
 def as_json(comparison: Comparison, findings: Findings) -> str:
     """Write everything that the report says for machines: the sentences, the conditions, and each table as rows.
 
-    Shares are fractions, durations carry their unit in their name, and null stands for "there is none". Pairs of more
-    than a hundred runs are named by the file that has them.
+    Shares are fractions, durations carry their unit in their name, and null stands for "there is none". Of more
+    than `_ROWS` pairs of runs, the file that has them is named.
     """
+    dots = findings.dots
     content = {
         "format": FORMAT,
         "in_short": in_short(findings),
@@ -202,7 +204,7 @@ def as_json(comparison: Comparison, findings: Findings) -> str:
         "agreement": records(findings.groups),
         "pairs": records(findings.pairs) if len(findings.pairs) <= _ROWS else agreement.PAIRS_FILE,
         "ladder": records(findings.rungs),
-        "ladder_pairs": records(findings.dots) if len(findings.dots) <= _ROWS else agreement.PAIRS_FILE,
+        "ladder_pairs": records(dots if len(dots) <= _ROWS else dots[dots["rung"] < RUNGS.index("matched")]),
         "excess_disagreement": records(findings.excesses),
         "transplants": records(findings.transplants),
         "where_the_disagreement_lives": records(findings.where),

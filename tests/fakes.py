@@ -407,3 +407,9 @@ class Second(Steady):
     def setup(self, *, threads: int, seed: int, setting: Setting, deterministic: bool) -> None:
         if os.readlink("/proc/self/fd/2").endswith("-again.log"):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Named(Steady):
+    """Has a name of its own, which is not where it is found."""
+
+    name = "named"

@@ -54,7 +54,8 @@ class Executor(ABC):
         says. A future raises `WorkerFailure` for what can't be made, and the others are made all the same.
         """
         promised: dict[str, Future[Path]] = {one.name: Future() for one in planned}
-        self._pool.submit(self._keep, planned, promised)
+        kept = self._pool.submit(self._keep, planned, promised)
+        kept.add_done_callback(lambda kept: [one.cancel() for one in promised.values()] if kept.cancelled() else None)
         return promised
 
     def shutdown(self) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rnn_crosscheck.harness.datasets.cache import fetched
-from rnn_crosscheck.harness.errors import DataError
 from rnn_crosscheck.harness.execution.site import Site, Task, refuse_others
 from rnn_crosscheck.harness.machine import available_cores
 
 #: signs of life that are passed on are this far apart, in seconds
 _APART = 0.5
+#: bytes that must be free for what a task needs and gives
+_ROOM = 200 * 2**20
 
 
 def carry_out(
@@ -22,6 +26,7 @@ def carry_out(
     files: Mapping[str, bytes],
     dataset: tuple[str, str, Callable[[], bytes]],
     tell: Callable[[str, str, Mapping[str, Any]], None],
+    jobs: int,
     stall_seconds: float,
 ) -> dict[str, Any]:
     """Carry out a task, given as plain values, in a temporary folder.
@@ -36,41 +41,48 @@ def carry_out(
         Name in the cache, fingerprint, and what gives it packed if this node doesn't have it.
     tell
         Takes what happens: name, event, content.
+    jobs
+        Tasks side by side at most, anywhere; 0 for as many as there is room for.
     stall_seconds
         How long a worker may say nothing.
 
     Returns
     -------
     dict
-        ``unfit``, why this node can carry out nothing of the kind; or ``outcomes``, for each step its name, its
+        ``unfit``, why this node can't serve the backend named in ``of``; or ``outcomes``, for each step its name, its
         failure or None, what came of it by name of the file, and the log.
     """
     task = Task(**asked)
     if why := refuse_others(task):
-        return {"unfit": why}
-    try:
-        encoded = fetched(*dataset)
-        with TemporaryDirectory(prefix="crosscheck-") as name:
-            folder = Path(name)
-            for path, content in files.items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(content)
-            site = Site(folder, encoded, jobs=max(1, available_cores() // task.threads), stall_seconds=stall_seconds)
-            steps = {step["name"]: step for step in task.steps}
-            outcomes = [
-                {
-                    "name": outcome.name,
-                    "failure": outcome.failure.model_dump() if outcome.failure else None,
-                    "files": {} if outcome.failure else _files(folder / steps[outcome.name]["path"]),
-                }
-                for outcome in site.carry_out(task, _seldom(tell))
-            ]
-            return {
-                "outcomes": outcomes,
-                "logs": {path.name: path.read_bytes() for path in (folder / "logs").iterdir()},
+        return {"unfit": why, "of": task.backend["name"]}
+    encoded = fetched(*dataset)
+    _sweep()
+    with TemporaryDirectory(prefix=f"crosscheck-{os.getpid()}-") as name:
+        folder = Path(name)
+        if shutil.disk_usage(folder).free < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        many = max(1, available_cores() // task.threads)
+        site = Site(folder, encoded, jobs=min(jobs or many, many), stall_seconds=stall_seconds)
+        steps = {step["name"]: step for step in task.steps}
+        outcomes = [
+            {
+                "name": outcome.name,
+                "failure": outcome.failure.model_dump() if outcome.failure else None,
+                "files": {} if outcome.failure else _files(folder / steps[outcome.name]["path"]),
             }
-    except (OSError, DataError) as error:
-        return {"unfit": f"its disk gives no room: {str(error).rstrip('.')}"}
+            for outcome in site.carry_out(task, _seldom(tell))
+        ]
+        return {"outcomes": outcomes, "logs": {path.name: path.read_bytes() for path in (folder / "logs").iterdir()}}
+
+
+def _sweep() -> None:
+    """Take away the folders of processes that were killed."""
+    for left in Path(gettempdir()).glob("crosscheck-*-*"):
+        if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _files(place: Path) -> dict[str, bytes]:

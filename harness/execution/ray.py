@@ -11,7 +11,7 @@ import signal
 import socket
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,18 @@ class RayExecutor(Executor):
         self._ray = ray = _connect(address)
         cores = int(ray.cluster_resources().get("CPU", 1))
         super().__init__(folder, at_once=jobs or max(64, 2 * cores))
+        self._jobs = jobs
         self._stall_seconds = stall_seconds
         self._lock = threading.Lock()
         self._under_way: set[Any] = set()
-        #: why nodes get no more tasks, by their ids
-        self._unfit: dict[str, str] = {}
+        #: why a node gets no more tasks: by its id, and by the backend that it can't serve, or "" for all of them
+        self._unfit: dict[tuple[str, str], str] = {}
         self._dataset = dataset.name, Dataset.open(dataset).fingerprint, [ray.put(_packed(dataset))]
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._news = ray.remote(_News).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._news = ray.remote(_News).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self._telling = threading.Lock()
         self._remote = ray.remote(_on_a_node())
         self._over = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -75,16 +77,19 @@ class RayExecutor(Executor):
 
     def shutdown(self) -> None:
         """See `Executor.shutdown`; a Ray that was started here ends as well."""
-        super().shutdown()
-        self._over.set()
-        self._reader.join()
-        self._ray.shutdown()
+        try:
+            super().shutdown()
+        finally:
+            self._over.set()
+            self._reader.join(timeout=_REACH)
+            self._ray.shutdown()
 
     def _stop(self) -> None:
         with self._lock:
             under_way = list(self._under_way)
         for task in under_way:
-            self._ray.cancel(task, force=True)
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(task, force=True)
 
     def _carry_out(self, task: Task) -> Iterator[Outcome]:
         steps = {step["name"]: step["path"] for step in task.steps}
@@ -93,7 +98,8 @@ class RayExecutor(Executor):
         if "failure" in answer:
             yield from (Outcome(name, Failure(reason=answer["failure"])) for name in steps)
             return
-        self._pass_on()
+        with suppress(self._ray.exceptions.RayError):  # what is told never costs a result
+            self._pass_on()
         for name, content in answer["logs"].items():
             with new_file(self._folder / "logs" / Path(name).name) as scratch:
                 scratch.write_bytes(content)
@@ -109,20 +115,22 @@ class RayExecutor(Executor):
 
         A task ends badly for Ray only if its node or Ray's own process is gone: it is carried out anew.
         """
+        of = task.backend["name"]
         while True:
-            if not self._fit():
-                why = "; ".join(f"{node}: {reason}" for node, reason in self._unfit.items())
-                return {"failure": f"No node of the cluster can carry it out: {why}."}
+            with self._lock:
+                unfit = {node: why for (node, whom), why in self._unfit.items() if whom in ("", of)}
+            if not (cores := self._cores(task, unfit)):
+                told = [f"{self._name(node)}: {why}" for node, why in unfit.items()]
+                return {"failure": f"No node of the cluster can carry it out: {'; '.join(told) or 'none has a GPU'}."}
             with self._lock:
                 if self._closed:
                     return {"failure": "The comparison was stopped before this run began."}
-                where = {"ray.io/node-id": f"!in({','.join(self._unfit)})"} if self._unfit else None
                 asked = self._remote.options(
-                    num_cpus=task.threads,
+                    num_cpus=min(task.threads, cores),
                     num_gpus=int(task.device == "cuda"),
-                    label_selector=where,
+                    label_selector={"ray.io/node-id": f"!in({','.join(unfit)})"} if unfit else None,
                     max_retries=_RETRIES,
-                ).remote(task.plain(), files, self._dataset, self._news, self._stall_seconds)
+                ).remote(task.plain(), files, self._dataset, self._news, self._jobs, self._stall_seconds)
                 self._under_way.add(asked)
             try:
                 answer: Mapping[str, Any] = self._ray.get(asked)
@@ -133,18 +141,20 @@ class RayExecutor(Executor):
                     self._under_way.discard(asked)
             if "unfit" not in answer:
                 return answer
-            self._leave_out(answer["node"], answer["unfit"])
+            self._leave_out(answer["node"], answer.get("of", ""), answer["unfit"])
 
-    def _fit(self) -> list[str]:
-        return [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in self._unfit]
+    def _cores(self, task: Task, unfit: Collection[str]) -> int:
+        """Count the cores of the largest node that can carry out a task; 0 if there is none, or none has its GPU."""
+        fit = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
+        return max((int(has.get("CPU", 0)) for has in fit if task.device != "cuda" or has.get("GPU", 0)), default=0)
 
-    def _leave_out(self, node: str, why: str) -> None:
-        """Give a node no more tasks, and say so once."""
+    def _leave_out(self, node: str, of: str, why: str) -> None:
+        """Give a node no more tasks, or none of a backend, and say so once."""
         with self._lock:
-            known = node in self._unfit
-            self._unfit[node] = why
+            known = (node, of) in self._unfit
+            self._unfit[node, of] = why
         if not known:
-            self._tell(self._name(node), "unfit", {"reason": why})
+            self._tell(self._name(node), "unfit", {"reason": f"runs of {of}: {why}" if of else f"runs: {why}"})
 
     def _name(self, node: str) -> str:
         """Name a node by its host, and by its id too where the host has several."""
@@ -159,8 +169,9 @@ class RayExecutor(Executor):
 
     def _pass_on(self) -> None:
         """Pass on what has happened on the nodes."""
-        for node, name, event, content in self._ray.get(self._news.take.remote()):
-            self._tell(name, event, {**content, "node": self._name(node)} if event == "start" else content)
+        with self._telling:  # else an end might be told before what came before it
+            for node, name, event, content in self._ray.get(self._news.take.remote(), timeout=_REACH):
+                self._tell(name, event, {**content, "node": self._name(node)} if event == "start" else content)
 
 
 class _News:
@@ -178,7 +189,9 @@ class _News:
 
 
 def _on_a_node() -> Any:  # noqa: ANN401 - a function that travels by value: a node without our package can say so
-    def carry_out(task: Any, files: Any, dataset: Any, news: Any, stall_seconds: float) -> dict[str, Any]:  # noqa: ANN401
+    def carry_out(task: Any, files: Any, dataset: Any, news: Any, *limits: Any) -> dict[str, Any]:  # noqa: ANN401
+        from contextlib import suppress
+
         import ray
 
         node: str = ray.get_runtime_context().get_node_id()
@@ -187,13 +200,15 @@ def _on_a_node() -> Any:  # noqa: ANN401 - a function that travels by value: a n
         def tell(*what: Any) -> None:  # noqa: ANN401
             told[:] = [news.tell.remote(node, *what)]
 
+        name, fingerprint, (packed,) = dataset
         try:
             from rnn_crosscheck.harness.execution import node as ours
-        except ImportError as error:
-            return {"node": node, "unfit": f"rnn-crosscheck can't be imported: {error}"}
-        name, fingerprint, (packed,) = dataset
-        answer = ours.carry_out(task, files, (name, fingerprint, lambda: ray.get(packed)), tell, stall_seconds)
-        ray.get(told)  # what was told comes before the answer
+
+            answer = ours.carry_out(task, files, (name, fingerprint, lambda: ray.get(packed)), tell, *limits)
+        except Exception as error:  # noqa: BLE001 - whatever a machine has against it: another may not
+            return {"node": node, "unfit": f"it can't carry out anything ({type(error).__name__}: {error})"}
+        with suppress(ray.exceptions.RayError):
+            ray.get(told)  # what was told comes before the answer
         return {"node": node, **answer}
 
     return carry_out
@@ -203,6 +218,11 @@ def _connect(address: str) -> Any:  # noqa: ANN401 - the module, which has no ty
     """Join a cluster, or start one here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "4")  # else it looks for minutes
+    else:
+        # Ray would start what needs too much memory again and again; here it is killed by the system, and has failed.
+        os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     try:
         import ray
         import ray.util.scheduling_strategies
@@ -245,7 +265,8 @@ def _refuse_silent(address: str) -> None:
 
 
 def _in_a_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if "Traceback" in str(error) else 0]  # of what was raised elsewhere, the error comes last
 
 
 def _packed(folder: Path) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, look_up, worker_environment
 from rnn_crosscheck.harness.execution.plan import PlannedCheck, PlannedRun, source_of
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.registry import registered
 from rnn_crosscheck.harness.results import Failure
 
 #: tells what happens: the name of a run or check, the event, and what it carries
@@ -77,7 +78,8 @@ def versions(info: BackendInfo) -> dict[str, str]:
 def refuse_others(task: Task) -> str:
     """Say why this machine can't carry out a task as it was planned; nothing where it can."""
     try:
-        (info,) = look_up([task.backend["name"]])
+        name, target = task.backend["name"], task.backend["target"]
+        (info,) = look_up([name if name in registered() else target])
     except Exception as error:  # noqa: BLE001 - whatever looking for a backend raises here
         return str(error)
     if info.unavailable:

@@ -16,7 +16,7 @@ import pytest
 from rnn_crosscheck.harness.execution.executor import Planned, Progress
 
 #: events that are said once, with a name and a reason
-_SAID = {"anew": "{} is made anew: {}", "unfit": "{} gets no runs: {}"}
+_SAID = {"anew": "{} is made anew: {}", "unfit": "{} gets no {}"}
 
 
 class Writer(Interface):
@@ -189,6 +189,8 @@ class RichDisplay:
         epochs = self._runs[run_id].spec.training.epochs
         if progress.event == "start":
             self._since[run_id] = progress.at
+            if run_id in self._tasks:  # its node has gone, and it begins anew elsewhere
+                self._bars.remove_task(self._tasks.pop(run_id))
             self._tasks[run_id] = self._bars.add_task(run_id, total=epochs, detail="starting")
         elif progress.event == "progress" and run_id in self._tasks:
             detail = content["stage"]

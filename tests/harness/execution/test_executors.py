@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import signal
 import sys
 import time
@@ -34,6 +35,7 @@ from rnn_crosscheck.harness.execution.plan import (
 )
 from rnn_crosscheck.harness.execution.process import WorkerFailure
 from rnn_crosscheck.harness.execution.ray import RayExecutor
+from rnn_crosscheck.harness.execution.site import Task, refuse_others, task_of
 from rnn_crosscheck.harness.protocol import load_protocol
 from rnn_crosscheck.harness.results import RunResult, read_record, read_run
 from tests.harness.session.test_ending import Launched, until
@@ -219,6 +221,28 @@ def test_what_is_stopped_has_not_failed_and_leaves_no_process(
     assert not list(tmp_path.glob("runs/*"))
 
 
+def elsewhere(backend: str) -> PlannedRun:
+    """Give a run of a backend with another NumPy."""
+    wanted = asked(backend)
+    (info,) = wanted.backends
+    other = replace(info)
+    other.__dict__["versions"] = {**info.versions, "numpy": "0.0.1"}
+    (run, *_) = plan(replace(wanted, backends=(other,)), seeds=[0])
+    return run
+
+
+def test_a_task_is_plain_and_is_refused_where_versions_differ() -> None:
+    (run, *_) = plan(asked("tests.fakes:Named"), seeds=[0])
+    task = task_of([run])
+    assert Task(**json.loads(json.dumps(task.plain()))).plain() == json.loads(json.dumps(task.plain()))
+    assert str(Path.cwd()) not in json.dumps(task.plain())
+    assert refuse_others(task) == ""
+    found = refuse_others(task_of([elsewhere("tests.fakes:Steady")]))
+    assert re.fullmatch(r"it has numpy [\d.]+ \(the comparison has 0\.0\.1\)", found)
+    gone = replace(task, backend={"name": "gone", "target": "tests.fakes:Gone"})
+    assert "tests.fakes:Gone" in refuse_others(gone)
+
+
 # --- Ray alone ----------------------------------------------------------------------------------------------
 
 
@@ -268,29 +292,57 @@ def test_a_node_that_goes_costs_a_rerun_and_one_without_a_disk_gets_nothing(tmp_
     assert [future.exception() for future in promised.values()] == [None] * len(runs)
     assert sum(starts.values()) > len(runs)
     assert len(unfit) == 1
-    assert unfit[0].startswith("its disk gives no room: ")
+    assert unfit[0].startswith("runs: it can't carry out anything (NotADirectoryError: ")
 
 
 @pytest.mark.slow
 @pytest.mark.long
 def test_other_versions_are_refused_in_a_sentence(tmp_path: Path, cluster: str) -> None:
-    wanted = asked("reference")
-    (info,) = wanted.backends
-    other = replace(info)
-    other.__dict__["versions"] = {**info.versions, "numpy": "0.0.1"}
-    (run, *_) = plan(replace(wanted, backends=(other,)), seeds=[0])
     executor = on(cluster, tmp_path)
-    error = executor.submit([run])[run.name].exception(timeout=120)
+    promised: dict[str, Future[Path]] = {}
+    for run in (elsewhere("reference"), plan(replace(asked("pytorch"), device="cuda"), seeds=[0])[0]):
+        promised |= executor.submit([run])
+    there, gpu = [future.exception(timeout=120) for future in promised.values()]
+    # What is wrong with one backend is nothing against the nodes.
+    (fine, *_) = plan(asked("tests.fakes:Named"), seeds=[0])
+    assert executor.submit([fine])[fine.name].result(timeout=120).exists()
     executor.shutdown()
-    assert isinstance(error, WorkerFailure)
-    assert error.failure.reason.startswith("No node of the cluster can carry it out: ")
-    assert error.failure.reason.count("it has numpy ") == 3
-    assert "(the comparison has 0.0.1)" in error.failure.reason
+    assert isinstance(there, WorkerFailure)
+    assert there.failure.reason.startswith("No node of the cluster can carry it out: ")
+    assert there.failure.reason.count("it has numpy ") == 3
+    assert "(the comparison has 0.0.1)" in there.failure.reason
+    assert isinstance(gpu, WorkerFailure)
+    assert gpu.failure.reason == "No node of the cluster can carry it out: none has a GPU."
 
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 2)])
+def test_a_leader_that_is_killed_leaves_no_worker_on_a_cluster_that_stays(tmp_path: Path, cluster: str) -> None:
+    script = f"""
+from pathlib import Path
+from tests.harness.execution.test_executors import asked, on, plan
+executor = on({cluster!r}, Path({str(tmp_path)!r}))
+run, *_ = plan(asked("tests.fakes:Hanging"), seeds=[0])
+executor.submit([run])
+while (progress := executor.progress.get()).event != "pid":
+    pass
+print(progress.content["pid"], flush=True)
+executor.progress.get()
+executor.progress.get(timeout=100)
+"""
+    launched = Launched("-c", script, folder=tmp_path)
+    assert launched.process.stdout is not None
+    worker = Path("/proc") / next(line.strip() for line in launched.process.stdout if line.strip().isdigit())
+    assert worker.exists()
+    launched.send(signal.SIGKILL)
+    until(lambda: not worker.exists())
+    assert not worker.exists()
+    launched.end()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 2), (signal.SIGTERM, 143)])
 def test_a_leader_that_ends_leaves_no_process_and_the_same_command_goes_on(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -356,8 +356,8 @@ def test_a_leader_that_ends_leaves_no_process_and_the_same_command_goes_on(
         "not timing",
     ]
     first = Launched(*command, folder=tmp_path)
-    until(lambda: bool(list(tmp_path.glob("comparison/runs/*/result.json"))), 120)
-    finished = {path: path.read_bytes() for path in tmp_path.glob("comparison/runs/*/result.json")}
+    until(lambda: bool(list(tmp_path.glob("comparison/runs/[!.]*/result.json"))), 120)
+    finished = {path: path.read_bytes() for path in tmp_path.glob("comparison/runs/[!.]*/result.json")}
     assert finished
     first.send(number)
     first.end()

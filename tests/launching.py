@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 
-def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         env={**os.environ, "COLUMNS": "150"},
     )

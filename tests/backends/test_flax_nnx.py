@@ -16,9 +16,12 @@ from tests.launching import python
 NAME = "tests.backends.flax_nnx:FlaxNNX"
 TINY = {
     "data.train_examples": 96, "data.valid_examples": 32, "data.test_examples": 64, "data.length": 20,
-    "data.vocabulary": 300, "training.epochs": 1, "seeds.native": 2, "timing.starts": 1, "timing.min_rounds": 5,
-    "timing.max_rounds": 5, "timing.warmup": 1,
+    "data.vocabulary": 300, "training.epochs": 1, "seeds.native": 1, "parity.continuing_twins": 0, "timing.starts": 1,
+    "timing.min_rounds": 5, "timing.max_rounds": 5, "timing.warmup": 1, "timing.operations": '["train_step"]',
+    "timing.settings": '["default"]',
 }  # fmt: skip
+#: it compiles for minutes
+PATIENCE = 550.0
 
 pytestmark = [
     pytest.mark.long,
@@ -31,7 +34,7 @@ def test_it_was_written_in_at_most_220_lines() -> None:
 
 
 def test_it_conforms() -> None:
-    done = python("-m", "pytest", "--benchmark", "--crosscheck-conformance", NAME, "-q", folder=ROOT)
+    done = python("-m", "pytest", "--benchmark", "--crosscheck-conformance", NAME, "-q", folder=ROOT, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout[-6000:]
     assert re.search(r"(\d+) of \1 checks hold \(it claims matched, native, parity\)", done.stdout)
 
@@ -40,13 +43,13 @@ def test_it_conforms() -> None:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     (folder / "models.toml").write_text(
-        'extends = "quick"\n[models.gru]\ncell = "gru"\nunits = 8\n[models.lstm]\nunits = 8\n[models.rnn]\nunits = 8\n'
+        'extends = "quick"\n[models.gru]\ncell = "gru"\nunits = 8\n[models.lstm]\nunits = 8\n'
     )
     command = ["-m", "pytest", "--benchmark", "--crosscheck-protocol", "models.toml"]
-    command += ["--crosscheck-backends", f"{NAME},pytorch", "-q"]
+    command += ["--crosscheck-models", "gru,lstm", "--crosscheck-backends", f"{NAME},pytorch", "-q"]
     for key, value in TINY.items():
         command += ["--crosscheck-set", f"{key}={value}"]
-    done = python(*command, folder=folder)
+    done = python(*command, folder=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\\" not in done.stdout.partition("verdict")[2]
     return folder / "comparison"
@@ -56,9 +59,9 @@ def test_compared_with_pytorch_it_computes_the_same(compared: Path) -> None:
     found: dict[str, Any] = json.loads((compared / "comparison.json").read_text())
     assert {row["backend"] for row in found["accuracy"]} == {"flax-nnx", "pytorch"}
     matched = [row for row in found["parity"] if row["division"] == "matched"]
-    assert len(matched) == 2 * 3
+    assert len(matched) == 2 * 2
     assert [row for row in matched if row["stage"]] == []
-    assert len(found["transplants"]) == 2 * 2 * 2 * 3  # source, target, division, model
+    assert len(found["transplants"]) == 2 * 2 * 2 * 2  # source, target, division, model
     assert max(row["max_difference"] for row in found["transplants"]) <= 1e-5
 
 

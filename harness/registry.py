@@ -12,6 +12,7 @@ import inspect
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from importlib import metadata

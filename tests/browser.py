@@ -93,7 +93,9 @@ class Browser:
         return str(self.find(selector).text)
 
     def texts(self, selector: str) -> list[str]:
-        return [str(element.text) for element in self.driver.find_elements("css selector", selector)]
+        shown = "[...document.querySelectorAll(arguments[0])].filter((element) => element.checkVisibility())"
+        texts = self.run(f"return {shown}.map((element) => element.innerText)", selector)
+        return [str(text).strip() for text in texts]
 
     def find(self, selector: str) -> Any:
         return self.driver.find_element("css selector", selector)

@@ -28,6 +28,7 @@ _LONG = (
     "test_ending.py",
     "test_guest.py",
     "test_toolchain.py",
+    "test_in_browser.py",
 )
 
 

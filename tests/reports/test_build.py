@@ -34,6 +34,7 @@ def files(folder: Path) -> dict[str, bytes]:
         folder / "comparison.json",
         folder / "results_stored.json",
         folder / "examples.parquet",
+        folder / "examples.html",
         folder / "pairs.csv",
         folder / "where.csv",
         *sorted((folder / "figures").iterdir()),
@@ -60,7 +61,7 @@ def test_one_folder_always_gives_the_same_bytes(folder: Path) -> None:
     first = files(folder)
     assert sorted(first) == [
         "accuracy.md", "accuracy.svg", "agreement.md", "causes.md", "comparison.json", "data.md", "drift.svg",
-        "examples.md", "examples.parquet", "ladder.svg", "learning.svg", "lengths.svg", "pairs.csv", "ratios.svg",
+        "examples.html", "examples.md", "examples.parquet", "ladder.svg", "learning.svg", "lengths.svg", "pairs.csv", "ratios.svg",
         "reading-the-report.md", "reliability.svg", "report.md", "results_stored.json", "runs.md", "speed.md",
         "where.csv"]  # fmt: skip
     build(folder)
@@ -120,6 +121,7 @@ def test_no_run_at_all_still_gives_a_report(tmp_path: Path) -> None:
     assert "nothing can be concluded" in built.report.read_text()
     assert built.summary == []
     assert not (folder / "figures").exists()
+    assert not (folder / "examples.html").exists()
 
 
 @pytest.mark.slow

@@ -262,9 +262,14 @@ def versions(backend: type[Backend]) -> dict[str, str]:
     return found
 
 
+#: Python's parser fails now and then in several threads at once (python/cpython#106905)
+_PARSING = threading.Lock()
+
+
 def digest_of(files: Iterable[Path]) -> str:
     """Digest of Python files, in their order; comments and layout don't count."""
-    dumped = b"".join(ast.dump(ast.parse(file.read_bytes())).encode() for file in files)
+    with _PARSING:
+        dumped = b"".join(ast.dump(ast.parse(file.read_bytes())).encode() for file in files)
     return hashlib.sha256(dumped).hexdigest()[:16]
 
 

@@ -122,13 +122,13 @@ function changePair() {
   const share = percent(view.disagreement ?? (sizes[2] + sizes[6]) / n);
   const floor = sides.every(({ own }) => own !== null) && percent((sides[0].own + sides[1].own) / 2);
   const beside = floor ? `two seeds of one ${alike} on ${floor}` : `what two seeds of one ${alike} do isn't known`;
-  const said = `They disagree on ${share} of the examples; ${beside}.`;
-  const alone = single && sides[0].runs[0] === sides[1].runs[0];
-  $("said").textContent = alone ? "This is one run, so there is nothing to disagree with." : said;
+  const alone = single && sides[0].name === sides[1].name && "This is one run, so there is nothing to disagree with.";
+  $("said").textContent = alone || `They disagree on ${share} of the examples; ${beside}.`;
   for (const [s, side] of sides.entries()) {
     const size = single ? "" : many(side.runs.length, "seed");
     $("sides").children[s].replaceChildren(letter(s), make("bdi", {}, side.name), size);
   }
+  if (!several) $("kinds").querySelector(".several input").checked = false;
   document.body.className = [single ? "of-runs" : "", several ? "" : "one-seed"].join(" ");
   for (const button of $("outcomes").querySelectorAll("button")) {
     const size = sizes[button.value];
@@ -277,19 +277,19 @@ function writeText(element, i, open) {
   let shown = 0;
   for (const [begin, end] of open ? [[0, text.length]] : around.length ? around : [brief]) {
     if (begin > shown) {
-      shown = text.indexOf(" ", begin) + 1; // no word is cut
+      shown = begin + 1 + text.slice(begin, begin + 30).indexOf(" "); // no word is cut
       element.append("… ");
     }
     for (const [from, to, by] of marks.filter(([from, to]) => from >= shown && to <= end)) {
       element.append(text.slice(shown, from), make("mark", { className: by, "data-by": by }, text.slice(from, to)));
       shown = to;
     }
-    const last = end < text.length ? Math.max(shown, text.lastIndexOf(" ", end)) : text.length;
+    const space = text.slice(end - 30, end).lastIndexOf(" ");
+    const last = end >= text.length ? text.length : space < 0 ? end : end - 30 + space;
     element.append(text.slice(shown, last));
     shown = last;
   }
-  const here = !open || whole.has(i);
-  element.append(shown < text.length ? " … " : "", make("em", {}, here ? "" : " The rest of this text isn't here."));
+  element.append(shown < text.length ? " … " : "", make("em", {}, open && !whole.has(i) ? "The rest isn't here." : ""));
 }
 
 // --- the scatter --------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ function watchScatter() { // dragging marks a part, a click chooses an example
     start = null;
     update();
   };
-  canvas.onpointerleave = () => drawOver();
+  canvas.onpointerleave = canvas.onpointercancel = () => ((start = null), drawOver());
 }
 
 // --- the address, the file, the keys ------------------------------------------------------------------------

@@ -414,7 +414,7 @@ def test_extremes_are_shown(browser: Browser, tmp_path: Path) -> None:
     read = "return document.querySelectorAll('#list .text')[arguments[0]].textContent"
     for place, name in enumerate(shown(browser)):
         whole = of.test["text"][name]
-        assert min(200, len(whole)) <= len(browser.run(read, place)) <= len(whole) + 300
+        assert min(100, len(whole)) <= len(browser.run(read, place)) <= len(whole) + 300
         browser.click(f"#list li:nth-child({place + 1}) .id")
         assert browser.run(read, place) == whole
     assert browser.run("return document.documentElement.scrollWidth") <= 1280

@@ -105,6 +105,7 @@ def picture(comparison: Path, path: Path) -> None:
     with browsers.started() as browser:
         browser.resize(1280, 900, scale=1)
         browser.open(comparison / browse.PAGE, {"kind": "stable split"})
+        browser.driver.execute_async_script(FILTER, "text", "")  # the scatter comes a moment after the list
         browser.picture(path)
 
 

@@ -55,8 +55,8 @@ def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
         if lacking := browser.missing():
             raise SystemExit(f"The picture of {browse.PAGE} takes a browser, and there is no {lacking}.")
         picture(comparison, target / "figures" / PICTURE)
-        for page, root in ((target / "report.md", ""), (target / "details" / "examples.md", "../")):
-            page.write_text(with_picture(page.read_text(), root))
+        for page, way in ((target / "report.md", ""), (target / "details" / "examples.md", "../")):
+            page.write_text(with_picture(page.read_text(), way))
     protocol = json.loads((comparison / "manifest.json").read_text())["protocol"]
     shutil.copyfile(root / "harness" / "protocols" / f"{protocol['name']}.toml", target / "protocol.toml")
     readme = root / "README.md"

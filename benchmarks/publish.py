@@ -45,6 +45,8 @@ def with_picture(page: str, root: str = "") -> str:
 def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
     """Copy report, figures, tables and the protocol, and bring the README up to date."""
     target = root / "docs" / "comparisons" / name
+    if (comparison / browse.PAGE).exists() and (lacking := browser.missing()):
+        raise SystemExit(f"The picture of {browse.PAGE} takes a browser, and there is no {lacking}.")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in ("report.md", "comparison.json", "pairs.csv", "where.csv"):
@@ -52,8 +54,6 @@ def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
     for part in ("figures", "details"):
         shutil.copytree(comparison / part, target / part)
     if (comparison / browse.PAGE).exists():
-        if lacking := browser.missing():
-            raise SystemExit(f"The picture of {browse.PAGE} takes a browser, and there is no {lacking}.")
         picture(comparison, target / "figures" / PICTURE)
         for page, way in ((target / "report.md", ""), (target / "details" / "examples.md", "../")):
             page.write_text(with_picture(page.read_text(), way))

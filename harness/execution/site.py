@@ -29,7 +29,6 @@ _CHECKING = ("worker/checks.py", "worker/trained.py", "parity/stages.py", "parit
 class Task:
     """What one fresh worker process carries out in turn, each step a run or a check."""
 
-    name: str  # of the log
     backend: Mapping[str, str]  # where it is found
     versions: Mapping[str, str]  # of what computes
     environment: Mapping[str, str]
@@ -55,7 +54,6 @@ def task_of(planned: Sequence[PlannedRun | PlannedCheck]) -> Task:
     """Make a task of runs or checks that one worker can carry out."""
     info, spec = planned[0].info, planned[0].spec
     return Task(
-        name=planned[0].name,
         backend=address(info),
         versions=versions(info),
         environment=worker_environment(info, spec.threads, spec.device, keep_memory=True),

@@ -141,7 +141,7 @@ class Stopwatch:
         """Measure some operations in every worker, in turn, and all of it again in workers that are started afresh.
 
         Predictions come before training steps, which leave a process's memory in pieces: afterwards an LSTM of Keras
-        predicts up to half slower in some processes and not in others.
+        predicts slower in some processes and not in others.
 
         `tell` is called with a sentence after each operation, `keep` with what there is after each start. A worker that
         fails is left out and named in `failures`; the others go on. What it measured before it failed is dropped.

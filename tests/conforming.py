@@ -670,6 +670,7 @@ class _Predicting(InferenceModel):
 class Predicts(Good):
     """Conforms, and trains nothing."""
 
+    name = "predicts"
     capabilities = frozenset({"inference"})
     model = _Predicting
     tuned = ""

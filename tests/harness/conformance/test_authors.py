@@ -197,19 +197,19 @@ def test_a_backend_that_trains_nothing_is_compared_as_far_as_it_goes(tmp_path: P
     )
     assert done.returncode == 0, done.stdout[-6000:]
     passed = re.findall(r"::(test_\w+\[\S+\]) PASSED", done.stdout)
-    predicting = [name for name in passed if "Predicts" in name]
+    predicting = [name for name in passed if "predicts" in name]
     assert predicting == [
-        "test_timing[tests.conforming.Predicts-lstm-predict_batch]",
-        "test_timing[tests.conforming.Predicts-lstm-predict_one]",
+        "test_timing[predicts-lstm-predict_batch]",
+        "test_timing[predicts-lstm-predict_one]",
     ]
-    assert "test_timing[tests.conforming.Good-tuned-lstm-train_step]" in passed
-    taken = json.loads((tmp_path / "comparison/transplants/tests.conforming.Predicts.json").read_text())["transplants"]
+    assert "test_timing[good-tuned-lstm-train_step]" in passed
+    taken = json.loads((tmp_path / "comparison/transplants/predicts.json").read_text())["transplants"]
     assert [found["source"] for found in taken] == [
-        "native-tests.conforming.Good-lstm-seed0",
-        "matched-tests.conforming.Good-lstm-seed0",
+        "native-good-lstm-seed0",
+        "matched-good-lstm-seed0",
     ]
     assert max(found["max_difference"] for found in taken) < 1e-6
     report = (tmp_path / "comparison" / "report.md").read_text()
-    assert "tests.conforming:Predicts trains nothing" in report
+    assert "predicts trains nothing" in report
     # Named first, but what trains is what the others' times are divided by.
-    assert "## Time (tests.conforming:Good, default = 1)" in report
+    assert "## Time (good, default = 1)" in report

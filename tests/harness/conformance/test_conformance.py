@@ -114,7 +114,7 @@ def test_the_command_runs_one_test_a_check_and_counts_them() -> None:
     applying = checks_of(conforming.Good)
     assert result.stdout.count("PASSED") == len(applying)
     for check in applying:
-        assert f"test_conforms[tests.conforming:Good:{check.name}]" in result.stdout
+        assert f"test_conforms[good:{check.name}]" in result.stdout
     claimed = "factors, matched, native, parity"
     assert f"{len(applying)} of {len(applying)} checks hold (it claims {claimed})." in result.stdout
 

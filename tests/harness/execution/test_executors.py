@@ -360,6 +360,9 @@ def test_a_leader_that_ends_leaves_no_process_and_the_same_command_goes_on(
     finished = {path: path.read_bytes() for path in tmp_path.glob("comparison/runs/[!.]*/result.json")}
     assert finished
     first.send(number)
+    until(lambda: not any("rnn_crosscheck" in process for process in first.alive()))
+    assert not any("rnn_crosscheck" in process for process in first.alive())
+    until(lambda: not first.alive(), 60.0)  # Ray's own agents look now and then whether somebody is there
     first.end()
     assert first.process.returncode == code
 

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -60,7 +60,7 @@ def compare(command: list[str], environment: dict[str, str], folder: Path) -> fl
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    started, spent = dict[str, float](), Counter[str]()
+    started, spent = dict[str, float](), defaultdict[str, float](float)
     first, timing = 0.0, 0.0
     for line in process.stdout:
         now = time.monotonic() - began
@@ -75,7 +75,10 @@ def compare(command: list[str], environment: dict[str, str], folder: Path) -> fl
     process.wait()
     total = time.monotonic() - began
     print(f"  first report after {first or total:.0f} s, timing from {timing:.0f} s on, ended after {total:.0f} s")
-    print("  seconds of workers: " + ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in spent.most_common()))
+    print(
+        "  seconds of workers: "
+        + ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in sorted(spent.items(), key=lambda item: -item[1]))
+    )
     if process.returncode:
         sys.exit(f"The comparison ended with exit code {process.returncode}.")
     return total

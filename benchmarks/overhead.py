@@ -81,12 +81,14 @@ def one_start(
 
             def recorded(loops: int) -> float:
                 worker.send({"do": "round", "loops": loops, "lead_in": 1})
-                return median(worker.receive(120)["calls"])
+                return float(median(worker.receive(120)["calls"]))
 
             def plain(loops: int) -> float:
+                assert bare.stdin is not None
+                assert bare.stdout is not None
                 bare.stdin.write(f"{loops + 1}\n")
                 bare.stdin.flush()
-                return median([int(ns) for ns in bare.stdout.readline().split()][1:])
+                return float(median([int(ns) for ns in bare.stdout.readline().split()][1:]))
 
             recorded(4)
             loops = max(1, int(20e6 / plain(3)) + 1)

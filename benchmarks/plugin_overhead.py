@@ -57,7 +57,7 @@ def main() -> None:
         (folder / "conftest.py").write_text(CONFTEST.format(heavy=HEAVY))
         (folder / "test_one.py").write_text("def test_one():\n    pass\n")
         collect(folder), collect(folder, "-p", "no:crosscheck")
-        with_plugin, without = [], []
+        with_plugin, without = list[float](), list[float]()
         for number in range(rounds):
             # The order alternates, so that neither always runs second.
             for options in ((), ("-p", "no:crosscheck")) if number % 2 else (("-p", "no:crosscheck"), ()):

@@ -18,8 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from overhead import batches
-
+from benchmarks.overhead import batches
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.datasets.dataset import Dataset
 from rnn_crosscheck.harness.execution.chosen import look_up

@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from report import write as write_comparison
 
+from benchmarks.report import write as write_comparison
 from rnn_crosscheck.harness import folder, results, tables
 from rnn_crosscheck.harness.protocol import RunSpec, load_protocol
 from rnn_crosscheck.harness.results import RunResult
@@ -44,7 +44,7 @@ class Counted:
     """Counts seconds within functions, the outermost call only."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inside = False
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +74,10 @@ class Counted:
             setattr(place, name, function)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in self.seconds.most_common())
+        parts = ", ".join(
+            f"{name} {1000 * seconds:.0f} ms"
+            for name, seconds in sorted(self.seconds.items(), key=lambda item: -item[1])
+        )
         return f"{sum(self.seconds.values()):.3f} s ({parts})"
 
 

@@ -13,7 +13,7 @@ import argparse
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,7 @@ from rnn_crosscheck.harness.registry import missing_distributions, registered
 from rnn_crosscheck.reports.analysis.findings import find
 from rnn_crosscheck.reports.analysis.frames import each
 from rnn_crosscheck.reports.pages.markdown import document, escape, note, table, text
-from rnn_crosscheck.reports.pages.speed import timings
+from rnn_crosscheck.reports.pages.speed import timing_columns
 from rnn_crosscheck.reports.read.comparison import load
 from rnn_crosscheck.reports.writing import listing
 
@@ -61,7 +61,7 @@ def page(comparison: Path) -> str:
     findings = find(loaded)
     protocol = loaded.manifest.protocol
 
-    def blocks():  # noqa: ANN202 - text
+    def blocks() -> Iterator[str]:
         yield "# Every backend's training step"
         yield (
             f"Native models on full IMDB, batches of {protocol.training.batch_size}, length {protocol.data.length}, "
@@ -73,7 +73,7 @@ def page(comparison: Path) -> str:
         for model in dict.fromkeys(findings.timings["model"]):
             rows = findings.timings[findings.timings["model"] == model].sort_values("ratio", kind="stable")
             yield f"## {escape(model)}"
-            yield timings(replace(findings, timings=rows))
+            yield table(rows, timing_columns())
         if len(findings.again):
             said = [f"{row.model} {row.ratio:.3f}" for row in each(findings.again)]
             yield note(f"The baseline against its own second worker: {listing(said)}. That is this machine's noise.")

@@ -15,8 +15,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from overhead import batches
-
+from benchmarks.overhead import batches
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.machine import memory_variables
 from rnn_crosscheck.harness.protocol import load_protocol

@@ -80,7 +80,7 @@ def check_specs_may_be_copies(trial: Trial) -> None:
         data=DataSpec(vocabulary=VOCABULARY, length=LENGTH),
         dataset_fingerprint="none",
         seed=0,
-        device="cpu",
+        device=trial.device,
         threads=1,
     )
     sent = pickle.loads(pickle.dumps(run))

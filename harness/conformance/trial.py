@@ -128,6 +128,7 @@ class Trial:
     """A backend in a process where its framework may be used."""
 
     backend: Backend
+    device: Literal["cpu", "cuda"] = "cpu"
     setting: Setting = "default"
     _lively: dict[Cell, Model] = field(default_factory=dict)
 
@@ -160,7 +161,7 @@ class Trial:
         self, spec: ModelSpec, weights: Weights | None, *, training: TrainingSpec = TRAINING, seed: int = 0
     ) -> Model:
         """Create a model, with the framework's own weights for None."""
-        return self.ready.create(spec, training, weights=weights, seed=seed, device="cpu")
+        return self.ready.create(spec, training, weights=weights, seed=seed, device=self.device)
 
     def native(self, cell: Cell, *, seed: int = 0, training: TrainingSpec = TRAINING) -> Model:
         """Create a model with the framework's own weights."""

@@ -95,7 +95,7 @@ def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Pat
     refuse_unknown_factors(protocol, backends, divisions)
     diagnose = bool(_one_of(options, "diagnose", "diagnosis", ("", "accuracy")))
     sweep = bool(_one_of(options, "timing", "timing", ("", "sweep")))
-    device = cast("Device", _one_of(options, "device", "device", get_args(Device)))
+    device = device_asked_for(options)
     folder = _folder(options["output"], where)
     baseline = _baseline(options["baseline"], where, folder, backends, models)
     return Choices(
@@ -128,6 +128,11 @@ def _named(options: Mapping[str, str], option: str, known: Sequence[str]) -> tup
         if name not in known:
             raise unknown(option.removesuffix("s"), name, known)
     return chosen
+
+
+def device_asked_for(options: Mapping[str, str]) -> Device:
+    """Read the device; raises `UsageError`."""
+    return cast("Device", _one_of(options, "device", "device", get_args(Device)))
 
 
 def _one_of(options: Mapping[str, str], option: str, kind: str, values: Sequence[str]) -> str:

@@ -15,8 +15,16 @@ import pytest
 from rnn_crosscheck.harness.conformance.checks import CHECKS, Verdict, checks_of, to_be_written
 from rnn_crosscheck.harness.conformance.trial import Check
 from rnn_crosscheck.harness.errors import UsageError
-from rnn_crosscheck.harness.execution.chosen import BackendInfo, address, look_in, look_up, worker_environment
+from rnn_crosscheck.harness.execution.chosen import (
+    BackendInfo,
+    address,
+    choose_device,
+    look_in,
+    look_up,
+    worker_environment,
+)
 from rnn_crosscheck.harness.execution.process import WorkerFailure, WorkerProcess
+from rnn_crosscheck.harness.protocol import Device
 from rnn_crosscheck.harness.session.suite import nameless_folders
 
 SUITE = Path(__file__).parent / "suite" / "test_conformance.py"
@@ -31,15 +39,17 @@ class ConformanceSession:
     Raises
     ------
     UsageError
-        There is no such backend, it breaks the contract so that it can't be looked at, or its framework is missing.
+        There is no such backend, it breaks the contract so that it can't be looked at, its framework is missing, or it
+        can't use the device here.
     """
 
-    def __init__(self, config: pytest.Config, name: str) -> None:
+    def __init__(self, config: pytest.Config, name: str, device: Device) -> None:
         self._config = config
         look_in(config.invocation_params.dir)
         self.info = self._look_up(name)
         if self.info.unavailable:
             raise UsageError(f"{self.info.unavailable}.")
+        self.device = choose_device(device, [self.info])
         self._logs = Path(tempfile.mkdtemp(prefix="crosscheck-conformance-"))
         self._worker: WorkerProcess | None = None
         self._verdicts: dict[str, Verdict] = {}
@@ -131,8 +141,8 @@ class ConformanceSession:
     def _start(self) -> WorkerProcess:
         worker = WorkerProcess(
             {"backend": address(self.info)},
-            {"mode": "conform"},
-            environment=worker_environment(self.info, 1, "cpu"),
+            {"mode": "conform", "device": self.device},
+            environment=worker_environment(self.info, 1, self.device),
             log=self._logs / "worker.log",
         )
         worker.receive(_STALL)
@@ -164,7 +174,7 @@ class ConformanceSession:
             # pytest's default. It would list every check again, below what is said here.
             terminalreporter.reportchars = "E"
         wrong = [name for name, verdict in self._verdicts.items() if verdict.problem or verdict.todo]
-        terminalreporter.section(f"conformance of {self.info.name}")
+        terminalreporter.section(f"conformance of {self.info.name} on {self.device}")
         claimed = ", ".join(sorted(self.info.backend.capabilities))
         held = len(self._verdicts) - len(wrong)
         terminalreporter.write_line(f"{held} of {len(self._verdicts)} checks hold (it claims {claimed}).")

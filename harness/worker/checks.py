@@ -57,7 +57,7 @@ def conform(job: Job) -> None:
     from rnn_crosscheck.harness.conformance.checks import carry_out
     from rnn_crosscheck.harness.conformance.trial import Trial
 
-    trial = Trial(job.backend)
+    trial = Trial(job.backend, job.request["device"])
     job.emit("ready")
     for line in sys.stdin:
         verdict = carry_out(trial, json.loads(line)["check"])

@@ -204,14 +204,15 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from rnn_crosscheck.harness.errors import CrosscheckError, in_a_sentence
     from rnn_crosscheck.harness.execution.apart import Apart
-    from rnn_crosscheck.harness.session.choices import choose
+    from rnn_crosscheck.harness.session.choices import choose, device_asked_for
     from rnn_crosscheck.harness.session.session import ComparisonSession, refuse_company
 
     if checked := options_of(config)["conformance"]:
         from rnn_crosscheck.harness.session.conformance import ConformanceSession
 
         try:
-            config.pluginmanager.register(ConformanceSession(config, checked), "crosscheck-conformance")
+            conformance = ConformanceSession(config, checked, device_asked_for(options_of(config)))
+            config.pluginmanager.register(conformance, "crosscheck-conformance")
         except CrosscheckError as error:
             raise pytest.UsageError(str(error)) from None
         return

@@ -7,10 +7,11 @@ import re
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rnn_crosscheck.harness.backend import Backend
+from rnn_crosscheck.harness.backend import Backend, Model
 from rnn_crosscheck.harness.conformance.checks import CHECKS, carry_out, checks_of
 from rnn_crosscheck.harness.conformance.trial import Trial
 from rnn_crosscheck.harness.machine import available_cores
@@ -56,6 +57,20 @@ def test_there_is_a_bad_backend_for_every_check() -> None:
 def test_a_good_backend_passes(backend: type[Backend]) -> None:
     check_contract("good", backend)
     assert failed(backend) == {}
+
+
+def test_models_are_created_on_the_device_that_was_asked_for() -> None:
+    found = set()
+
+    class Noted(conforming.Good):
+        def create(self, *arguments: Any, device: str, **named: Any) -> Model:
+            found.add(device)
+            return super().create(*arguments, device=device, **named)
+
+    trial = Trial(Noted(), "cuda")
+    for name in QUICK:
+        carry_out(trial, name)
+    assert found == {"cuda"}
 
 
 @pytest.mark.long
@@ -143,6 +158,8 @@ def test_a_problem_that_many_checks_meet_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("backend", "sentence"),
     [
+        ("reference --crosscheck-device cuda", "The device cuda was asked for, but "),
+        ("reference --crosscheck-device tpu", "Unknown device 'tpu'; the valid ones are: "),
         ("torch-lighting", "Unknown backend 'torch-lighting'; the valid ones are: "),
         ("tests.conforming:Missing", "can't be imported: AttributeError: "),
         ("reference,pytorch", "looks at one backend at a time, got reference,pytorch."),
@@ -150,7 +167,7 @@ def test_a_problem_that_many_checks_meet_is_told_once() -> None:
     ],
 )
 def test_what_can_not_be_checked_is_one_sentence(backend: str, sentence: str) -> None:
-    result = run(backend)
+    result = run(*backend.split())
     assert result.returncode == 4
     assert (result.stdout + result.stderr).count(sentence) == 1
     assert "Traceback" not in result.stdout + result.stderr

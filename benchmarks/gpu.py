@@ -1,0 +1,212 @@
+"""What a GPU changes, on one page: whether matched models are right there, what TF32 does to them, who is faster.
+
+    python -m benchmarks.gpu                              # writes docs/comparisons/gpu.md; at most six minutes
+    python -m benchmarks.gpu --device cpu --page page.md
+
+Needs what is compared (PyTorch, JAX, Keras; those that are missing are named) and no network. NVIDIA's libraries may
+multiply float32 with TF32, the ten bits of mantissa; matched models turn that off. The classes in this file leave each
+framework as it comes, so that the page shows what the switch is good for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from rnn_crosscheck.backends.jax import JAX
+from rnn_crosscheck.backends.keras import KerasJAX, KerasTorch
+from rnn_crosscheck.backends.pytorch import PyTorch
+from rnn_crosscheck.harness.adapter import Late
+from rnn_crosscheck.harness.backend import Backend, Model
+from rnn_crosscheck.harness.registry import install_command, missing_distributions
+from rnn_crosscheck.harness.results import STAGES, Stage
+from rnn_crosscheck.reports.analysis.findings import Findings, find
+from rnn_crosscheck.reports.analysis.frames import each
+from rnn_crosscheck.reports.pages.markdown import Column, document, escape, note, table, text
+from rnn_crosscheck.reports.pages.speed import timing_columns
+from rnn_crosscheck.reports.read.comparison import Comparison, load
+from rnn_crosscheck.reports.writing import scientific
+
+jax: Any = Late("jax")
+torch: Any = Late("torch")
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "comparisons" / "gpu.md"
+AS_IT_COMES = "-as-it-comes"
+SETTINGS = (
+    "models.gru.cell=gru",
+    "models.gru.units=100",
+    "models.gru.embedding=32",
+    'timing.operations=["train_step","predict_batch"]',
+    'timing.settings=["default"]',
+    "timing.starts=1",
+)
+
+
+def as_it_comes(kind: type[Backend], read: Callable[[], Any], put: Callable[[Any], None]) -> type[Backend]:
+    """Give a backend that puts back what its matched models turn off."""
+
+    @wraps(kind.create)
+    def create(self: Backend, *given: Any, **named: Any) -> Model:  # noqa: ANN401 - as the backend's own
+        before = read()
+        try:
+            return kind.create(self, *given, **named)
+        finally:
+            put(before)
+
+    members = {
+        "name": kind.name + AS_IT_COMES,
+        "create": create,
+        "__module__": __name__,
+        "__doc__": as_it_comes.__doc__,
+    }
+    return type(f"{kind.__name__}AsItComes", (kind,), members)
+
+
+def _allowed() -> Any:  # noqa: ANN401 - what PyTorch keeps
+    return torch.backends.cudnn.allow_tf32
+
+
+def _allow(value: Any) -> None:  # noqa: ANN401
+    torch.backends.cudnn.allow_tf32 = value
+
+
+def _precision() -> Any:  # noqa: ANN401 - what JAX keeps
+    return jax.config.jax_default_matmul_precision
+
+
+def _set_precision(value: Any) -> None:  # noqa: ANN401
+    jax.config.update("jax_default_matmul_precision", value)
+
+
+PyTorchAsItComes = as_it_comes(PyTorch, _allowed, _allow)
+KerasTorchAsItComes = as_it_comes(KerasTorch, _allowed, _allow)
+JAXAsItComes = as_it_comes(JAX, _precision, _set_precision)
+KerasJAXAsItComes = as_it_comes(KerasJAX, _precision, _set_precision)
+
+#: what is compared, and the same as it comes; times are told in times of the first
+COMPARED: dict[type[Backend], type[Backend]] = {
+    PyTorch: PyTorchAsItComes,
+    JAX: JAXAsItComes,
+    KerasTorch: KerasTorchAsItComes,
+    KerasJAX: KerasJAXAsItComes,
+}
+
+
+def compare(folder: Path, device: str, kinds: list[type[Backend]], settings: list[str]) -> int:
+    """Go through the stages of all, and time those that are as they are compared."""
+    names = [kind.name for kind in kinds] + [f"benchmarks.gpu:{COMPARED[kind].__name__}" for kind in kinds]
+    command = [sys.executable, "-m", "pytest", "--benchmark", "-q", "-p", "no:cacheprovider"]
+    command += ["-k", f"test_parity or (test_timing and not {AS_IT_COMES.strip('-')})", "--crosscheck-device", device]
+    command += ["--crosscheck-backends", ",".join(names), "--crosscheck-output", str(folder)]
+    for setting in (*SETTINGS, *settings):
+        command += ["--crosscheck-set", setting]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def card() -> str:
+    """Name the first GPU and its driver, as NVIDIA's own tool does; nothing without one."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return ""
+    return "{}, driver {}".format(*said.split(", "))
+
+
+def page(comparison: Comparison, missing: dict[str, str]) -> Iterator[str]:
+    """Write the page: stages with TF32 off and as it comes, times, and what there was no looking at."""
+    manifest = comparison.manifest
+    where = (card() or "one NVIDIA GPU") if manifest.device == "cuda" else "the CPU, where there is no TF32"
+    data, training = manifest.protocol.data, manifest.protocol.training
+    yield "# What does a GPU change?"
+    yield (
+        f"Seen on {where}, {manifest.created[:10]}: batches of {training.batch_size}, length {data.length}. Written by "
+        "`python -m benchmarks.gpu`."
+    )
+    findings = find(comparison)
+    lost = {**missing, **comparison.timings.failures, **comparison.left_out}
+    if lost:
+        yield "\n".join(f"- **Not seen: {escape(name)}**: {escape(reason)}" for name, reason in lost.items())
+    yield "## Are matched models right?"
+    yield from _stages(findings)
+    yield "## Who is faster?"
+    if findings.timings.empty:
+        yield "Nothing was timed."
+    for model in dict.fromkeys(findings.timings.get("model", [])):
+        yield f"### {escape(model)}"
+        yield table(findings.timings[findings.timings["model"] == model], timing_columns())
+    yield "## With what"
+    told = {record.backend: record.environment for record in comparison.timings.records}
+    facts = pd.DataFrame(told).fillna("").rename_axis("fact").reset_index()
+    yield table(facts, [text(name, name) for name in facts.columns], padded=False)
+
+
+def _stages(findings: Findings) -> Iterator[str]:
+    stages = findings.why.stages
+    shown: list[Stage] = [stage for stage in STAGES if stage not in ("encoding", "weights")]
+    worst = stages[stages["stage"].isin(shown)].copy()
+    worst["share"] = worst["error"] / worst["tolerance"]
+    worst = worst.sort_values("share").groupby(["model", "backend", "stage"], sort=False).last().reset_index()
+    for turned_off in (True, False):
+        left = worst[(worst["share"] > 1) & (worst["backend"].str.endswith(AS_IT_COMES) != turned_off)]
+        what = "TF32 off, as matched models are" if turned_off else "As the framework comes"
+        if left.empty:
+            yield f"{what}: every stage is within its tolerance."
+        for row in each(left[left["stage"] == "forward"]):
+            yield (
+                f"{what}: **{escape(row.backend.removesuffix(AS_IT_COMES))}, {escape(row.model)}** computes states and "
+                f"logits that are off by {scientific(row.error)}, {row.share:.0f} times what is allowed."
+            )
+    allowed = worst.groupby("stage")["tolerance"].first()
+    columns = [
+        Column("backend", ("backend",), lambda name: escape(name.removesuffix(AS_IT_COMES)), right=False),
+        Column("TF32", ("backend",), lambda name: "as it comes" if name.endswith(AS_IT_COMES) else "off", right=False),
+        *(
+            Column(f"{stage} (at most {scientific(allowed[stage])})", (stage, f"{stage} share"), _error)
+            for stage in shown
+            if stage in allowed
+        ),
+    ]
+    for model, rows in worst.groupby("model", sort=False):
+        errors = rows.pivot_table(index="backend", columns="stage", values="error")
+        shares = rows.pivot_table(index="backend", columns="stage", values="share").add_suffix(" share")
+        yield f"### {escape(str(model))}"
+        yield table(errors.join(shares).reset_index(), columns)
+    yield note(
+        "Each stage's error of the parameter that comes closest to its tolerance, against a float64 reference on the "
+        "same weights and batches. Bold: out of it."
+    )
+
+
+def _error(error: float, share: float) -> str:
+    return f"**{scientific(error)}**" if share > 1 else scientific(error)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--page", type=Path, default=PAGE, help="file to be written (%(default)s)")
+    parser.add_argument("--set", action="append", default=[], help="override of the protocol, as in --crosscheck-set")
+    options = parser.parse_args()
+    missing = {kind.name: f"`{install_command(kind)}`" for kind in COMPARED if missing_distributions(kind)}
+    kinds = [kind for kind in COMPARED if kind.name not in missing]
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "comparison"
+        ended = compare(folder, options.device, kinds, options.set)
+        if not (folder / "manifest.json").is_file():
+            sys.exit(ended)
+        options.page.write_text(document(page(load(folder), missing)) + "\n", encoding="utf-8")
+    print(options.page)
+
+
+if __name__ == "__main__":
+    main()

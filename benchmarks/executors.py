@@ -95,9 +95,10 @@ def main() -> None:
                 f"here; started in {took.start:.1f} s, ended in {took.end:.1f} s",
                 flush=True,
             )
-    runs = fmean(took.runs for took in taken["Ray"]) / fmean(took.runs for took in taken["local"])
-    whole = fmean(took.all for took in taken["Ray"]) / fmean(took.all for took in taken["local"])
-    print(f"Ray / local: {runs:.3f}, with start and end {whole:.3f} (means of {options.rounds})")
+    if options.rounds:
+        runs = fmean(took.runs for took in taken["Ray"]) / fmean(took.runs for took in taken["local"])
+        whole = fmean(took.all for took in taken["Ray"]) / fmean(took.all for took in taken["local"])
+        print(f"Ray / local: {runs:.3f}, with start and end {whole:.3f} (means of {options.rounds})")
     if options.many:
         carry_out(
             ray,

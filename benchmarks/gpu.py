@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,15 +101,17 @@ COMPARED: dict[type[Backend], type[Backend]] = {
 }
 
 
-def compare(folder: Path, device: str, kinds: list[type[Backend]], settings: list[str]) -> int:
-    """Go through the stages of all, and time those that are as they are compared."""
-    names = [kind.name for kind in kinds] + [f"benchmarks.gpu:{COMPARED[kind].__name__}" for kind in kinds]
-    command = [sys.executable, "-m", "pytest", "--benchmark", "-q", "-p", "no:cacheprovider"]
-    command += ["-k", f"test_parity or (test_timing and not {AS_IT_COMES.strip('-')})", "--crosscheck-device", device]
+def compare(folder: Path, names: Iterable[str], tests: str, options: argparse.Namespace) -> Comparison:
+    """Have some backends compared, and read what there is to see."""
+    command = [sys.executable, "-m", "pytest", "--benchmark", "-q", "-p", "no:cacheprovider", "-k", tests]
+    command += ["--crosscheck-device", options.device, "--crosscheck-models", options.models]
     command += ["--crosscheck-backends", ",".join(names), "--crosscheck-output", str(folder)]
-    for setting in (*SETTINGS, *settings):
+    for setting in (*SETTINGS, *options.set):
         command += ["--crosscheck-set", setting]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    ended = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if not (folder / "manifest.json").is_file():
+        sys.exit(ended)
+    return load(folder)
 
 
 def card() -> str:
@@ -122,9 +124,9 @@ def card() -> str:
     return "{}, driver {}".format(*said.split(", "))
 
 
-def page(comparison: Comparison, missing: dict[str, str]) -> Iterator[str]:
+def page(staged: Comparison, timed: Comparison, missing: dict[str, str]) -> Iterator[str]:
     """Write the page: stages with TF32 off and as it comes, times, and what there was no looking at."""
-    manifest = comparison.manifest
+    manifest = staged.manifest
     where = (card() or "one NVIDIA GPU") if manifest.device == "cuda" else "the CPU, where there is no TF32"
     data, training = manifest.protocol.data, manifest.protocol.training
     yield "# What does a GPU change?"
@@ -132,20 +134,20 @@ def page(comparison: Comparison, missing: dict[str, str]) -> Iterator[str]:
         f"Seen on {where}, {manifest.created[:10]}: batches of {training.batch_size}, length {data.length}. Written by "
         "`python -m benchmarks.gpu`."
     )
-    findings = find(comparison)
-    lost = {**missing, **comparison.timings.failures, **comparison.left_out}
+    lost = {**missing, **staged.left_out, **timed.timings.failures, **timed.left_out}
     if lost:
         yield "\n".join(f"- **Not seen: {escape(name)}**: {escape(reason)}" for name, reason in lost.items())
     yield "## Are matched models right?"
-    yield from _stages(findings)
+    yield from _stages(find(staged))
     yield "## Who is faster?"
+    findings = find(timed)
     if findings.timings.empty:
         yield "Nothing was timed."
     for model in dict.fromkeys(findings.timings.get("model", [])):
         yield f"### {escape(model)}"
         yield table(findings.timings[findings.timings["model"] == model], timing_columns())
     yield "## With what"
-    told = {record.backend: record.environment for record in comparison.timings.records}
+    told = {record.backend: record.environment for record in timed.timings.records}
     facts = pd.DataFrame(told).fillna("").rename_axis("fact").reset_index()
     yield table(facts, [text(name, name) for name in facts.columns], padded=False)
 
@@ -195,16 +197,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--page", type=Path, default=PAGE, help="file to be written (%(default)s)")
+    parser.add_argument("--models", default="rnn,lstm,gru")
     parser.add_argument("--set", action="append", default=[], help="override of the protocol, as in --crosscheck-set")
     options = parser.parse_args()
     missing = {kind.name: f"`{install_command(kind)}`" for kind in COMPARED if missing_distributions(kind)}
     kinds = [kind for kind in COMPARED if kind.name not in missing]
     with TemporaryDirectory() as name:
-        folder = Path(name) / "comparison"
-        ended = compare(folder, options.device, kinds, options.set)
-        if not (folder / "manifest.json").is_file():
-            sys.exit(ended)
-        options.page.write_text(document(page(load(folder), missing)) + "\n", encoding="utf-8")
+        as_they_come = [f"benchmarks.gpu:{COMPARED[kind].__name__}" for kind in kinds]
+        names = [kind.name for kind in kinds]
+        staged = compare(Path(name) / "stages", [*names, *as_they_come], "test_parity", options)
+        timed = compare(Path(name) / "times", names, "test_timing", options)
+        options.page.write_text(document(page(staged, timed, missing)) + "\n", encoding="utf-8")
     print(options.page)
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -269,8 +270,14 @@ _PARSING = threading.Lock()
 def digest_of(files: Iterable[Path]) -> str:
     """Digest of Python files, in their order; comments and layout don't count."""
     with _PARSING:
-        dumped = b"".join(ast.dump(ast.parse(file.read_bytes())).encode() for file in files)
+        dumped = b"".join(_dumped(file, file.stat().st_mtime_ns) for file in files)
     return hashlib.sha256(dumped).hexdigest()[:16]
+
+
+@cache
+def _dumped(file: Path, changed: int) -> bytes:
+    """Give what a file says, without comments and layout; `changed` tells one version of it from the next."""
+    return ast.dump(ast.parse(file.read_bytes())).encode()
 
 
 #: files of the harness that a result depends on, whatever the backend

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import groupby, product
@@ -147,10 +147,10 @@ class Plan:
         return {run.run_id: run for run in (*self.runs, *self.variants)}
 
 
-def plan_all(asked: Asked, *, diagnose: bool) -> Plan:
-    """Plan what is asked for; to `diagnose`, the factors that a backend's defaults have switched as well."""
+def plan_all(asked: Asked, *, diagnose: Collection[str] = ()) -> Plan:
+    """Plan what is asked for, and the runs with switched factors that `diagnose` names (see `plan_factors`)."""
     runs = plan(asked)
-    variants = (*plan_twins(asked.protocol, runs), *(plan_factors(runs) if diagnose else ()))
+    variants = (*plan_twins(asked.protocol, runs), *plan_factors(runs, diagnose))
     return Plan(asked, runs, variants, plan_checks(asked))
 
 
@@ -206,17 +206,23 @@ def plan_twins(protocol: Protocol, runs: Iterable[PlannedRun]) -> tuple[PlannedR
     )
 
 
-def plan_factors(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
-    """List the matched runs once more, each factor switched alone that the backend's own defaults have switched."""
+def plan_factors(runs: Iterable[PlannedRun], diagnose: Collection[str]) -> tuple[PlannedRun, ...]:
+    """List the matched runs once more with factors switched that the backend's own defaults have switched.
+
+    `diagnose` names them: ``accuracy`` for each alone, a factor, or several with ``+`` between them for all at once.
+    """
+    asked = dict.fromkeys(name for word in diagnose for name in (FACTORS if word == "accuracy" else (word,)))
     planned = []
     for run in runs:
         if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities or run.info.missing:
             continue
         native = {"": run.info.backend.native_values(run.spec.model, run.spec.training)}
-        for factor, values in FACTORS.items():
-            if native_in(factor, native):
+        for variant in asked:
+            factors = variant.split("+")
+            if all(native_in(factor, native) for factor in factors):
+                values = {key: value for factor in factors for key, value in FACTORS[factor].items()}
                 training = switched(run.spec.training, values)
-                planned.append(_planned(run.spec, run.info, training=training, probes=0, variant=factor))
+                planned.append(_planned(run.spec, run.info, training=training, probes=0, variant=variant))
     return tuple(planned)
 
 

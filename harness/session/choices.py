@@ -12,6 +12,7 @@ from rnn_crosscheck.harness.errors import ContractError, ResultsError, UsageErro
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_in, look_up
 from rnn_crosscheck.harness.execution.plan import Asked, refuse_unknown_factors
 from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign, resolved
+from rnn_crosscheck.harness.parity.stages import FACTORS
 from rnn_crosscheck.harness.protocol import DIVISIONS, Device, Division, Protocol, load_protocol
 from rnn_crosscheck.harness.registry import registered
 from rnn_crosscheck.harness.results import Manifest, read_record
@@ -51,7 +52,7 @@ class Choices:
     models: tuple[str, ...]
     divisions: tuple[Division, ...]
     device: Device
-    diagnose: bool
+    diagnose: tuple[str, ...]
     sweep: bool
     data: Path | None
     columns: str
@@ -93,7 +94,7 @@ def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Pat
     look_in(where)
     backends, left_out = _backends(options)
     refuse_unknown_factors(protocol, backends, divisions)
-    diagnose = bool(_one_of(options, "diagnose", "diagnosis", ("", "accuracy")))
+    diagnose = _diagnose(options)
     sweep = bool(_one_of(options, "timing", "timing", ("", "sweep")))
     device = device_asked_for(options)
     folder = _folder(options["output"], where)
@@ -139,6 +140,17 @@ def _one_of(options: Mapping[str, str], option: str, kind: str, values: Sequence
     if options[option] not in values:
         raise unknown(kind, options[option], [value for value in values if value])
     return options[option]
+
+
+def _diagnose(options: Mapping[str, str]) -> tuple[str, ...]:
+    """Read what is to be switched, as `harness.execution.plan.plan_factors` takes it."""
+    chosen = dict.fromkeys(_listed(options, "diagnose"))
+    for asked in chosen:
+        known = FACTORS if "+" in asked else ("accuracy", *FACTORS)
+        for name in asked.split("+"):
+            if name not in known:
+                raise unknown("diagnosis", name, known)
+    return tuple(chosen)
 
 
 def _protocol(options: Mapping[str, str], overrides: Sequence[str]) -> Protocol:

@@ -17,6 +17,9 @@ from rnn_crosscheck.reports.analysis.statistics import mean_interval
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import scientific
 
+#: causes whose two orders are compared, at least
+_FEWEST_RANKED = 3
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -228,8 +231,8 @@ def effects(comparison: Comparison) -> pd.DataFrame:
 
 
 def title_of(factor: str) -> str:
-    """Name a factor as a reader would."""
-    return FACTORS[factor].title if factor in FACTORS else factor
+    """Name a factor as a reader would, or several that are switched together."""
+    return " with ".join(FACTORS[name].title if name in FACTORS else name for name in factor.split("+"))
 
 
 def switched(comparison: Comparison) -> pd.DataFrame:
@@ -246,7 +249,7 @@ def switched(comparison: Comparison) -> pd.DataFrame:
     for result in comparison.variants.results.values():
         spec = result.spec
         own = base.get((spec.backend, spec.model.name, spec.seed))
-        counts = spec.variant in FACTORS and not spec.twin and spec.division == "matched"
+        counts = FACTORS.keys() >= {*spec.variant.split("+")} and not spec.twin and spec.division == "matched"
         if counts and own is not None and own.scores and result.scores:
             gain = result.scores.accuracy - own.scores.accuracy
             rows.append((spec.model.name, spec.backend, spec.variant, spec.seed, gain))
@@ -294,6 +297,23 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
             found.sort(key=_place_of_a_cause)
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
+
+
+def orders(causes: pd.DataFrame) -> pd.DataFrame:
+    """Say how far the order of causes by their effect on accuracy is that by their first updates.
+
+    Columns: a, b, model, factors (those with both effects), correlation (Spearman's, of their ranks; 1 for the same
+    order), apart (the factor whose two ranks differ most). Of fewer than 3 factors nothing is said.
+    """
+    rows = []
+    for (a, b, model), mine in grouped(causes[(causes["seeds"] > 0) & causes["mean"].notna()], "a", "b", "model"):
+        if len(mine) < _FEWEST_RANKED:
+            continue
+        ranks = pd.DataFrame({"accuracy": mine["difference"].abs(), "early": mine["mean"]}).rank(ascending=False)
+        gap = (ranks["accuracy"] - ranks["early"]).abs().to_numpy()
+        apart = str(mine["title"].iloc[int(gap.argmax())]) if gap.max() else ""
+        rows.append((a, b, model, len(mine), ranks["accuracy"].corr(ranks["early"]), apart))
+    return pd.DataFrame(rows, columns=["a", "b", "model", "factors", "correlation", "apart"])
 
 
 def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: TrainingSpec) -> dict[str, Any]:  # noqa: ANN401

@@ -10,12 +10,14 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SLACK
 from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, others, worst
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, orders, others, worst
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import NONE, count, interval, listing, megabytes, percent, scientific
+from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, megabytes, percent, scientific
+
+_TWO = decimals(2)
 
 #: causes that are named in front of their table, and pairs that the finding spells out
 _FIRST_CAUSES, _SPELLED_OUT = 3, 4
@@ -174,6 +176,12 @@ def _causes(why: Why) -> Blocks:
         unknown = why.causes["mean"].isna().any()
         last = " The effect of what no switch does isn't known; it stands last." if unknown else ""
         yield f"Each factor is switched alone. They are ranked by {measured}.{last}"
+        yield "\n".join(
+            f"- {escape(row.model)}, {_pair(row)}: the ranks of {count(row.factors)} causes by accuracy and by their "
+            f"first updates correlate by {_TWO(row.correlation)} (Spearman)"
+            + (f"; {escape(row.apart)} is furthest apart." if row.apart else ".")
+            for row in each(orders(why.causes))
+        )
         yield how_to_read("ranked-causes")
     elif len(why.effects):
         yield "No pair of backends differs in a known factor."

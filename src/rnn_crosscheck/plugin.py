@@ -28,7 +28,11 @@ OPTIONS: Mapping[str, tuple[str, str, str]] = {
     "backends": ("A,B", "", "backends, the first is the baseline (all registered ones)"),
     "models": ("A,B", "", "models of the protocol (all)"),
     "divisions": ("A,B", "", "native, matched (the protocol's)"),
-    "diagnose": ("accuracy", "", "train matched runs with each difference between the backends switched alone"),
+    "diagnose": (
+        "accuracy",
+        "",
+        "train matched runs with each difference between the backends switched alone; or name some, A,B+C",
+    ),
     "timing": (
         "sweep",
         "",

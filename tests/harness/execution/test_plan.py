@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rnn_crosscheck.harness.execution.chosen import look_up
 from rnn_crosscheck.harness.execution.plan import Asked, largest_first, plan, plan_all, plan_twins
-from rnn_crosscheck.harness.protocol import load_protocol
+from rnn_crosscheck.harness.protocol import TrainingSpec, load_protocol
 
 
 def test_of_each_division_the_largest_models_begin_first() -> None:
@@ -36,7 +36,10 @@ def test_of_each_division_the_largest_models_begin_first() -> None:
 def test_what_is_only_named_has_no_key_and_the_same_names() -> None:
     protocol = load_protocol("imdb-models", ["parity.initial_twins=1"])
     named = Asked(protocol, look_up(["reference", "pytorch"]), ("gru",), ("matched",))
-    names, keys = plan_all(named, diagnose=True), plan_all(replace(named, dataset_fingerprint="abc"), diagnose=True)
+    names, keys = (
+        plan_all(named, diagnose=["accuracy"]),
+        plan_all(replace(named, dataset_fingerprint="abc"), diagnose=["accuracy"]),
+    )
 
     assert list(names.by_id) == list(keys.by_id)
     assert [check.path for check in names.checks] == [check.path for check in keys.checks]
@@ -44,6 +47,24 @@ def test_what_is_only_named_has_no_key_and_the_same_names() -> None:
     assert all(run.key for run in keys.by_id.values())
     assert all(check.key for check in keys.checks)
     assert all(run.spec.twin or run.spec.variant for run in keys.variants)
+
+
+def test_factors_are_switched_alone_or_together_where_a_backend_has_them_all() -> None:
+    asked = Asked(load_protocol("quick"), look_up(["keras-tensorflow", "pytorch"]), ("lstm",), ("native", "matched"))
+
+    def switched(*diagnose: str) -> dict[str, TrainingSpec]:
+        variants = plan_all(asked, diagnose=diagnose).variants
+        return {run.run_id: run.spec.training for run in variants if run.spec.variant}
+
+    alone = switched("accuracy")
+    assert {name.rpartition("-")[2] for name in alone if "keras" in name} == {"order", "duplicates"}
+    both = switched("embedding_weights+epsilon", "accuracy", "epsilon")
+    (name,) = both.keys() - alone.keys()
+    assert name == "matched-pytorch-lstm-seed0-embedding_weights+epsilon"
+    one, two = (alone[f"matched-pytorch-lstm-seed0-{factor}"] for factor in ("embedding_weights", "epsilon"))
+    assert both[name].factors.embedding_weights == one.factors.embedding_weights == "pytorch"
+    assert (both[name].epsilon, both[name].factors.epsilon_place) == (two.epsilon, two.factors.epsilon_place)
+    assert not switched("duplicates+epsilon")
 
 
 def test_runs_go_by_division_model_backend_and_seed() -> None:

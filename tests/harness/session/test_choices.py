@@ -24,7 +24,7 @@ def test_what_is_not_given_is_the_protocol_s(tmp_path: Path) -> None:
     assert choices.protocol.name == "quick"
     assert choices.models == ("rnn", "lstm")
     assert choices.divisions == choices.protocol.divisions
-    assert (choices.device, choices.diagnose, choices.sweep) == ("cpu", False, False)
+    assert (choices.device, choices.diagnose, choices.sweep) == ("cpu", (), False)
     assert (choices.folder, choices.baseline, choices.gates) == (tmp_path / "comparison", None, ())
     assert not choices.folder.exists()
 
@@ -37,7 +37,7 @@ def test_what_is_given_is_taken_once_and_in_order(tmp_path: Path) -> None:
     assert choices.divisions == ("matched",)
     assert choices.protocol.seeds.matched == choices.protocol.seeds.native == (3, 4)
     assert choices.protocol.training.epochs == 1
-    assert choices.diagnose
+    assert choices.diagnose == ("accuracy",)
 
 
 def test_a_gate_needs_a_baseline(tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def test_selection_works_as_in_pytest(pytester: pytest.Pytester) -> None:
         (["--crosscheck-set", "training.epoch=1"], r"unknown key 'training\.epoch'.*epochs"),
         (["--crosscheck-set", "data.test_examples=1000000"], r"1000000|1,000,000"),
         (["--crosscheck-backends", "tests.fakes:Unfinished"], r"does not implement"),
-        (["--crosscheck-diagnose", "speed"], r"Unknown diagnosis 'speed'.*accuracy"),
+        (["--crosscheck-diagnose", "speed"], r"Unknown diagnosis 'speed'.*accuracy.*order"),
+        (["--crosscheck-diagnose", "order+accuracy"], r"Unknown diagnosis 'accuracy'; the valid ones are: biases"),
         (
             ["--crosscheck-backends", "tests.fakes:Steady", "--crosscheck-set", "training.factors.biases=two"],
             r"training\.factors\.biases is switched, but the matched models of tests\.fakes:Steady don't honour it",

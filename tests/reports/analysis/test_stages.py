@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import write_json
 from rnn_crosscheck.harness.parity.stages import FACTORS
 from rnn_crosscheck.harness.protocol import Factors, TrainingSpec
 from rnn_crosscheck.harness.results import STAGES, Explanation, Failure, ParityRecord, RunResult, read_record
-from rnn_crosscheck.reports.analysis import divergence
+from rnn_crosscheck.reports.analysis import divergence, frames
 from rnn_crosscheck.reports.analysis import stages as parity
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, first_out
 from rnn_crosscheck.reports.analysis.findings import Findings, find, find_why
@@ -550,6 +551,38 @@ def test_a_switched_run_is_held_against_the_run_of_its_own_seed(tmp_path: Path) 
     found = parity.accuracy_effects(parity.switched(load(folder)))
     assert found[["factor", "seeds"]].values.tolist() == [["biases", 1]]
     assert found["low"].isna().all()
+
+
+def test_factors_that_are_switched_together_have_an_effect_and_are_no_cause(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,), "matched": (0,)}, timed=False)
+    names = ("embedding_weights", "biases")
+    effects = [
+        effect("embedding_weights", {"factors.embedding_weights": "pytorch"}, [TORCH], 0.31),
+        effect("biases", {"factors.biases": "two"}, [TORCH], 0.1),
+    ]
+    write_effects(folder, models=("lstm",), effects=effects)
+    write_switched(folder, "+".join(names), seeds=(0,), moved=5)
+    findings = find(load(folder))
+    assert findings.why.accuracy["title"].tolist() == ["embedding initialiser with second bias"]
+    assert findings.why.accuracy["difference"].tolist() == pytest.approx([-5 / 60])
+    assert findings.why.causes["factor"].tolist() == list(names)
+    assert not findings.why.causes["seeds"].any()
+
+
+def test_two_orders_of_causes_are_compared_where_there_are_enough() -> None:
+    columns = ["a", "b", "model", "title", "seeds", "mean", "difference"]
+    rows = [
+        ("k", "t", "rnn", "embedding", 3, 0.3, -0.05),
+        ("k", "t", "rnn", "order", 3, 0.2, 0.001),
+        ("k", "t", "rnn", "epsilon", 3, 0.1, 0.02),
+        ("k", "t", "rnn", "other", 3, np.nan, 0.02),
+        ("k", "t", "rnn", "untrained", 0, 0.4, np.nan),
+        ("k", "t", "lstm", "embedding", 3, 0.3, -0.05),
+        ("k", "t", "lstm", "order", 3, 0.2, 0.001),
+    ]
+    (found,) = frames.each(parity.orders(pd.DataFrame(rows, columns=columns)))
+    assert (found.model, found.factors, found.apart) == ("rnn", 3, "order")
+    assert found.correlation == pytest.approx(spearmanr([0.3, 0.2, 0.1], [0.05, 0.001, 0.02]).statistic)
 
 
 def test_with_one_factor_everywhere_no_pair_is_set_apart(small: Path) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from rnn_crosscheck.harness.datasets.dataset import Dataset
@@ -250,18 +251,27 @@ def _connect(address: str) -> Any:  # noqa: ANN401 - the module, which has no ty
 
 def _refuse_silent(address: str) -> None:
     """Refuse an address that is none, or that nobody listens at; Ray itself would wait for minutes."""
-    if address in ("", "auto"):
-        return
-    host, _, port = address.rpartition(":")
+    where = _written_down() if address == "auto" else address
+    host, _, port = where.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
+        if address in ("", "auto"):
+            return  # Ray starts one, or knows another way
         raise UsageError(f"--crosscheck-ray-address needs auto or HOST:PORT of the cluster's head, got {address!r}.")
     try:
         socket.create_connection((host, int(port)), timeout=_REACH).close()
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"No Ray cluster answers at {address}: {str(error) or 'no answer'}. Start one with 'ray start --head', or "
+            f"No Ray cluster answers at {where}: {str(error) or 'no answer'}. Start one with 'ray start --head', or "
             "leave --crosscheck-ray-address out to start Ray for this comparison alone."
         ) from None
+
+
+def _written_down() -> str:
+    """Give the address that ``auto`` stands for, from where Ray's documentation of `ray.init` says that it is kept."""
+    with suppress(OSError):
+        folder = Path(os.environ.get("RAY_TMPDIR") or gettempdir(), "ray")
+        return os.environ.get("RAY_ADDRESS") or (folder / "ray_current_cluster").read_text().strip()
+    return ""
 
 
 def _in_a_line(error: Exception) -> str:

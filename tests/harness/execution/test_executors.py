@@ -261,6 +261,17 @@ def test_an_address_that_nobody_answers_is_a_sentence(tmp_path: Path, address: s
         on(address, tmp_path)
 
 
+def test_a_head_that_went_without_a_word_is_a_sentence_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'rnn-crosscheck[ray]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    # Ray leaves it behind, and looked for its writer for three minutes.
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    with pytest.raises(UsageError, match=r"^No Ray cluster answers at 127\.0\.0\.1:9: "):
+        on("auto", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_node_that_goes_costs_a_rerun_and_one_without_a_disk_gets_nothing(tmp_path: Path) -> None:

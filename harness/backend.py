@@ -55,7 +55,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the layer table: output shape without the batch axis, numbers of parameters.
+    """One row of the layer table: output shape without the batch axis, numbers of parameters, all and trainable.
 
     `note` says in a few words what of the canonical layout it hasn't; empty if it has all.
     """

@@ -117,10 +117,10 @@ class Factors(_Frozen):
         Literal["keras", "pytorch"], Field(description="uniform in +-0.05, or standard normal")
     ] = "keras"
     recurrent_weights: Annotated[
-        Literal["keras", "pytorch"], Field(description="Glorot and orthogonal, or uniform in +-1/sqrt(units)")
+        Literal["keras", "pytorch"], Field(description="both kernels: Glorot and orthogonal, or +-1/sqrt(units)")
     ] = "keras"
     recurrent_bias: Annotated[
-        Literal["keras", "pytorch"], Field(description="0 with the forget gate at 1, or the sum of two uniforms")
+        Literal["keras", "pytorch"], Field(description="0, an LSTM's forget gate 1; or the sum of two uniforms")
     ] = "keras"
     dense_weights: Annotated[
         Literal["keras", "pytorch"], Field(description="Glorot and 0, or both uniform in +-1/sqrt(units)")

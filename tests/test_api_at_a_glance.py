@@ -31,7 +31,7 @@ from rnn_crosscheck.harness.backend import (
 )
 from rnn_crosscheck.harness.batches import Batches
 from rnn_crosscheck.harness.protocol import Cell, Factors, ModelSpec, TrainingSpec
-from rnn_crosscheck.harness.weights import GATE_NAMES, canonical_shapes, check_weights, initial_weights
+from rnn_crosscheck.harness.weights import DRAWN_BY, GATE_NAMES, canonical_shapes, check_weights, initial_weights
 from tests.conftest import ROOT
 
 HELPERS = (check_batch, check_weights, check_device, initial_weights, canonical_layers, in_chunks, keep_out)
@@ -117,6 +117,19 @@ def record(kind: Any) -> str:
     return f"`{kind.__name__}({', '.join(names)})`" if hints else ""
 
 
+def factors() -> str:
+    """Give the switches, and who honours each."""
+    rows = ["| `TrainingSpec.factors` | values | what | honoured by |", "|:--|:--|:--|:--|"]
+    for name, field in Factors.model_fields.items():
+        if name in (*DRAWN_BY, "order"):
+            who = "the harness"
+        else:
+            who = "`harness.adam`" if name in ("epsilon_place", "biases") else "your matched model"
+        values = ", ".join(repr(value) for value in get_args(field.annotation))
+        rows.append(f"| `{name}` | {values} | {field.description} | {who} |")
+    return "\n".join(rows)
+
+
 def attributes_of_a_model() -> list[str]:
     class Empty(SteppingModel):
         update = probabilities = get_weights = set_weights = None  # type: ignore[assignment]
@@ -167,7 +180,8 @@ def at_a_glance() -> str:
         f"`Batches`: an iterator of (tokens, labels); {', '.join(f'`{name}`' for name in public(Batches))}.",
         f"`ModelSpec`: {record(ModelSpec)}; `biases` (1, or 2 for a GRU).",
         f"`TrainingSpec`: {record(TrainingSpec)}.",
-        f"`TrainingSpec.factors`: {record(Factors)}. In `native_values` a factor may be `'{OTHER}...'` too.",
+        factors(),
+        f"In `native_values` a factor may be `'{OTHER}...'` too.",
         "Canonical shapes: V = `vocabulary`, E = `embedding`, H = `units`; gates side by side on the last axis.",
         shapes(),
         table(

@@ -114,6 +114,14 @@ class Findings:
         return self.runs[self.runs["status"] == "ok"]
 
 
+def _model_names(comparison: Comparison) -> tuple[str, ...]:
+    """Name what was compared, in the order of the protocol: models with runs, stages or times; else all of it."""
+    of = {*comparison.runs["model"], *(record.model for record in comparison.stages)}
+    of |= {record.model for record in comparison.timings.records}
+    known = [model.name for model in comparison.manifest.protocol.models]
+    return tuple(name for name in (*known, *sorted(of.difference(known))) if name in of or not of)
+
+
 def find(comparison: Comparison, since: Changes | None = None) -> Findings:
     """Compute every table of the report; `since` is what changed since an earlier comparison, if there is one."""
     runs = accuracy.run_table(comparison)
@@ -125,7 +133,7 @@ def find(comparison: Comparison, since: Changes | None = None) -> Findings:
     summaries, between = accuracy.summary(runs), accuracy.differences(comparison, runs, "backend")
     timings, again = timing.ratios(comparison), timing.again(comparison)
     return Findings(
-        model_names=tuple(dict.fromkeys([*comparison.runs["model"], *(model.name for model in protocol.models)])),
+        model_names=_model_names(comparison),
         margin=protocol.margin,
         verdicts=pd.concat(
             [

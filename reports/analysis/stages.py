@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnn_crosscheck.harness.protocol import DIVISIONS, TrainingSpec
+from rnn_crosscheck.harness.protocol import DIVISIONS
 from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.statistics import mean_interval
@@ -185,12 +185,20 @@ def records(comparison: Comparison) -> pd.DataFrame:
         kinks, failed, found = record.kinks, record.first_failed, record.explanation
         row += (kinks.compared, kinks.flipped, kinks.largest) if kinks else (np.nan,) * 3
         row += (failed.stage, failed.parameter, failed.error, failed.tolerance) if failed else ("", "", np.nan, np.nan)
-        row += (in_words(found.values), found.error, found.without) if found else ("", np.nan, np.nan)
+        idle = "factors.biases" if _has_two_biases(comparison, record.model) else ""
+        values = {key: value for key, value in found.values.items() if key != idle} if found else {}
+        row += (in_words(values), found.error, found.without) if found else ("", np.nan, np.nan)
         false = in_words(record.contradicted)
         rows.append((*row, bool(found and found.declared), false, record.seconds, record.peak_memory_bytes))
     columns = [*_PLACE, "compared", "flipped", "largest", "stage", "parameter", "error", "tolerance", "values",
                "explained", "unexplained", "declared", "contradicted", "seconds", "peak_memory_bytes"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns).astype({"declared": bool})
+
+
+def _has_two_biases(comparison: Comparison, model: str) -> bool:
+    """Whether a model's two recurrent biases can't be added up, so that asking for two switches nothing."""
+    known = [each for each in comparison.manifest.protocol.models if each.name == model]
+    return bool(known) and comparison.manifest.protocol.model(model).biases > 1
 
 
 def in_words(values: Mapping[str, str]) -> str:
@@ -285,14 +293,13 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     in matched models), beside (what is so in the pair's other backend, if it isn't as in matched models), steps, mean,
     max (see `effects`; NaN if not known), difference, low, high, seeds (accuracy; NaN and 0 where it wasn't measured).
     """
-    training = comparison.manifest.protocol.training
     rows: list[dict[str, Any]] = []
     native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
     declared = {backend for record in comparison.effects for backend in record.declared}
     for a, b in combinations([name for name in comparison.manifest.backends if name in native & declared], 2):
         for _, mine in grouped(effects, "model"):
             differing = (row for row in each(mine) if _native(row, a) != _native(row, b))
-            found = [_cause(row, a, b, switched, training) for row in differing]
+            found = [_cause(row, a, b, switched, comparison) for row in differing]
             found = [row for row in found if row["max"] != 0 or row["seeds"]]
             found.sort(key=_place_of_a_cause)
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
@@ -316,7 +323,7 @@ def orders(causes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["a", "b", "model", "factors", "correlation", "apart"])
 
 
-def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: TrainingSpec) -> dict[str, Any]:  # noqa: ANN401
+def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:  # noqa: ANN401
     known = not {a, b} & set(effect.other_in)  # else no run or reference was switched to what is so there
     mine = switched[(switched["model"] == effect.model) & (switched["factor"] == effect.factor) & known]
     gains = mine[mine["backend"].isin([a, b])].groupby("seed")["difference"].mean()
@@ -330,7 +337,7 @@ def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, training: Traini
         "native_in": first,
         "native": _native(effect, first),
         "beside": _native(effect, b if first == a else a),
-        "matched": _matched_in_words(effect.factor, training),
+        "matched": _matched_in_words(effect.factor, effect.model, comparison),
         "difference": gains.mean(),
         "low": low,
         "high": high,
@@ -348,11 +355,13 @@ def _place_of_a_cause(row: dict[str, Any]) -> tuple[bool, bool, float]:
     return not row["seeds"], bool(np.isnan(size)), -size
 
 
-def _matched_in_words(factor: str, training: TrainingSpec) -> str:
+def _matched_in_words(factor: str, model: str, comparison: Comparison) -> str:
     """Say what matched models do where a factor would switch them."""
     if factor not in FACTORS:
         return ""
-    known = FACTORS[factor]
+    if factor == "biases" and _has_two_biases(comparison, model):
+        return "a bias of inputs and one of states"
+    known, training = FACTORS[factor], comparison.manifest.protocol.training
     value = getattr(training.factors, known.field)
     words = known.words.get(value, value)
     return f"epsilon {scientific(training.epsilon)}, {words}" if factor == "epsilon" else words

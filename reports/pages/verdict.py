@@ -130,7 +130,7 @@ def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
         said = "; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else "")
         mine = why.causes[(why.causes["model"] == model) & (why.causes["rank"] > 1)]
         unknown = mine[mine["mean"].isna()].drop_duplicates(["title", "native_in"])
-        yield str(model), Cell(said=said + (f"; effect of {len(unknown)} not known" if len(unknown) else ""))
+        yield str(model), Cell(said=(f"{len(unknown)} of unknown effect; else " if len(unknown) else "") + said)
 
 
 def _effect(mean: float) -> str:

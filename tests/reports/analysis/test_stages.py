@@ -569,6 +569,25 @@ def test_factors_that_are_switched_together_have_an_effect_and_are_no_cause(tmp_
     assert not findings.why.causes["seeds"].any()
 
 
+def test_a_gru_has_two_biases_in_matched_models_and_no_switch_for_them(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,)}, timed=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (lstm,) = (model for model in manifest["protocol"]["models"] if model["name"] == "lstm")
+    lstm["cell"] = "gru"
+    rewrite(folder / "manifest.json", manifest)
+    lacks = effect("biases", {"factors.biases": "two"}, [TORCH], 0.0).model_copy(
+        update={"other_in": {KERAS: {"factors.biases": "other: no bias of the candidate"}}}
+    )
+    write_effects(folder, models=("lstm",), effects=[lacks])
+    write_stages(folder, models=("lstm",))
+    path = folder / "parity" / "native-pytorch-lstm.json"
+    both = Explanation(values={"epsilon": "1e-08", "factors.biases": "two"}, error=0.2, without=50, declared=True)
+    write_json(path, read_record(path, ParityRecord).model_copy(update={"explanation": both}))
+    why = find(load(folder)).why
+    assert why.causes["matched"].tolist() == ["a bias of inputs and one of states"]
+    assert "epsilon 1e-8" in set(why.records["values"])
+
+
 def test_two_orders_of_causes_are_compared_where_there_are_enough() -> None:
     columns = ["a", "b", "model", "title", "seeds", "mean", "difference"]
     rows = [

@@ -1,5 +1,7 @@
 """Whether "Keras is 1.4 times slower" comes out the same tomorrow: the same ratio from independent comparisons.
 
+python -m benchmarks.repeatability
+
 Each repetition measures the ratio Keras on TensorFlow / PyTorch of a train step twice, in the same minute:
 interleaved, as a comparison does, and with plain pytest-benchmark, one framework after the other, each a test in a
 process of its own with the bare steps of `benchmarks/plain/steps.py`. Prints the spread (largest / smallest) of

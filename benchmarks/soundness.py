@@ -1,5 +1,7 @@
 """What digests and flushes cost: of the results of ``quick``, and of a report of many runs.
 
+python -m benchmarks.soundness
+
 Writes results of the sizes of ``quick`` and finds them again, and counts the time that goes into digests and flushes;
 then reads a made-up comparison of 24 runs x 25,000 examples and counts what digests and ranges take. Wanted: under 1 %
 of ``quick``'s 240 s, and under 0.3 s of the report.

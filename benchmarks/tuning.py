@@ -1,5 +1,7 @@
 """Which settings of a framework make a training step faster here: what `Backend.tuned` was chosen by.
 
+python -m benchmarks.tuning
+
 For each framework and model a bare loop (`benchmarks/plain/steps.py`) of every candidate is alive, all take turns,
 and the ratio to the plain one is printed with its interval over rounds. On as many cores as a candidate has threads.
 """

@@ -270,14 +270,13 @@ _PARSING = threading.Lock()
 def digest_of(files: Iterable[Path]) -> str:
     """Digest of Python files, in their order; comments and layout don't count."""
     with _PARSING:
-        dumped = b"".join(_dumped(file, file.stat().st_mtime_ns) for file in files)
+        dumped = b"".join(_dumped(file.read_bytes()) for file in files)
     return hashlib.sha256(dumped).hexdigest()[:16]
 
 
 @cache
-def _dumped(file: Path, changed: int) -> bytes:
-    """Give what a file says, without comments and layout; `changed` tells one version of it from the next."""
-    return ast.dump(ast.parse(file.read_bytes())).encode()
+def _dumped(source: bytes) -> bytes:
+    return ast.dump(ast.parse(source)).encode()
 
 
 #: files of the harness that a result depends on, whatever the backend

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from rnn_crosscheck.harness.errors import UsageError
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_up, settings_of, threads_of
 from rnn_crosscheck.harness.parity.stages import FACTORS, arithmetic, native_in
-from rnn_crosscheck.harness.protocol import Division, Factors, Protocol, RunSpec, switched
+from rnn_crosscheck.harness.protocol import Division, Factors, ModelSpec, Protocol, RunSpec, TrainingSpec, switched
 from rnn_crosscheck.harness.registry import digest_of
 from rnn_crosscheck.harness.results import RESULT, RunResult, read_record, stored_key
 from rnn_crosscheck.harness.weights import canonical_shapes
@@ -213,17 +213,44 @@ def plan_factors(runs: Iterable[PlannedRun], diagnose: Collection[str]) -> tuple
     """
     asked = dict.fromkeys(name for word in diagnose for name in (FACTORS if word == "accuracy" else (word,)))
     planned = []
-    for run in runs:
+    for run in runs if asked else ():
         if run.spec.division != "matched" or "factors" not in run.info.backend.capabilities or run.info.missing:
             continue
-        native = {"": run.info.backend.native_values(run.spec.model, run.spec.training)}
+        own = _own_factors(run.info, run.spec.model, run.spec.training)
         for variant in asked:
             factors = variant.split("+")
-            if all(native_in(factor, native) for factor in factors):
+            if own.issuperset(factors):
                 values = {key: value for factor in factors for key, value in FACTORS[factor].items()}
                 training = switched(run.spec.training, values)
                 planned.append(_planned(run.spec, run.info, training=training, probes=0, variant=variant))
     return tuple(planned)
+
+
+def refuse_idle_factors(
+    diagnose: Iterable[str], protocol: Protocol, backends: Sequence[BackendInfo], models: Iterable[str]
+) -> None:
+    """Refuse factors, named for a diagnosis, that no backend has among its own defaults.
+
+    Raises
+    ------
+    UsageError
+        Nothing would be trained for one of them.
+    """
+    able = [info for info in backends if "factors" in info.backend.capabilities]
+    for variant in set(diagnose) - {"accuracy"}:
+        cells = ((info, protocol.model(model)) for model in models for info in able)
+        if not any(_own_factors(*cell, protocol.training).issuperset(variant.split("+")) for cell in cells):
+            raise UsageError(
+                f"--crosscheck-diagnose {variant} would train nothing: none of the backends "
+                f"({', '.join(info.name for info in backends)}) has {' and '.join(variant.split('+'))} among its own "
+                "defaults."
+            )
+
+
+def _own_factors(info: BackendInfo, model: ModelSpec, training: TrainingSpec) -> set[str]:
+    """Give the factors that a backend's own defaults have switched; a GRU's two biases are no sum, and no factor."""
+    native = {"": info.backend.native_values(model, training)}
+    return {name for name in FACTORS if native_in(name, native) and not (name == "biases" and model.biases > 1)}
 
 
 def _planned(spec: RunSpec, info: BackendInfo, **changed: Any) -> PlannedRun:  # noqa: ANN401 - fields of the spec
@@ -304,7 +331,7 @@ def _plan_effects(asked: Asked, model: str) -> PlannedCheck:
 def _check_key(mode: str, spec: RunSpec, info: BackendInfo, extra: Mapping[str, Any]) -> str:
     if not (key := run_key(spec, info)):
         return ""
-    source = source_of("worker/checks.py", "parity/stages.py", "parity/reference.py")
+    source = source_of("worker/checks.py", "parity/stages.py", "parity/declared.py", "parity/reference.py")
     content = {"mode": mode, "source": source, **extra}
     return _digest(f"{key} {json.dumps(content, sort_keys=True)}")
 

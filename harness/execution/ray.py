@@ -9,12 +9,12 @@ import io
 import os
 import signal
 import socket
+import sys
 import tarfile
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from rnn_crosscheck.harness.datasets.dataset import Dataset
@@ -267,10 +267,11 @@ def _refuse_silent(address: str) -> None:
 
 
 def _written_down() -> str:
-    """Give the address that ``auto`` stands for, from where Ray's documentation of `ray.init` says that it is kept."""
-    with suppress(OSError):
-        folder = Path(os.environ.get("RAY_TMPDIR") or gettempdir(), "ray")
-        return os.environ.get("RAY_ADDRESS") or (folder / "ray_current_cluster").read_text().strip()
+    """Give the address that Ray takes for ``auto``: RAY_ADDRESS, else what the last ``ray start`` wrote down."""
+    folders = ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",)
+    folder = next((os.environ[name] for name in folders if os.environ.get(name)), "/tmp")
+    with suppress(OSError, ValueError):
+        return os.environ.get("RAY_ADDRESS") or Path(folder, "ray", "ray_current_cluster").read_text().strip()
     return ""
 
 

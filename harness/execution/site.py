@@ -22,7 +22,14 @@ from rnn_crosscheck.harness.results import Failure
 Tell = Callable[[str, str, Mapping[str, Any]], None]
 
 #: of the harness' own, what checks depend on and no backend's versions say
-_CHECKING = ("worker/checks.py", "worker/trained.py", "parity/stages.py", "parity/reference.py", "parity/occlusion.py")
+_CHECKING = (
+    "worker/checks.py",
+    "worker/trained.py",
+    "parity/stages.py",
+    "parity/declared.py",
+    "parity/reference.py",
+    "parity/occlusion.py",
+)
 
 
 @dataclass(frozen=True)

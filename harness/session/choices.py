@@ -10,7 +10,7 @@ from typing import cast, get_args
 from rnn_crosscheck.harness import datasets
 from rnn_crosscheck.harness.errors import ContractError, ResultsError, UsageError, unknown
 from rnn_crosscheck.harness.execution.chosen import BackendInfo, look_in, look_up
-from rnn_crosscheck.harness.execution.plan import Asked, refuse_unknown_factors
+from rnn_crosscheck.harness.execution.plan import Asked, refuse_idle_factors, refuse_unknown_factors
 from rnn_crosscheck.harness.folder import MANIFEST, is_comparison, refuse_foreign, resolved
 from rnn_crosscheck.harness.parity.stages import FACTORS
 from rnn_crosscheck.harness.protocol import DIVISIONS, Device, Division, Protocol, load_protocol
@@ -32,7 +32,8 @@ class Choices:
     device
         As it was asked for.
     diagnose, sweep
-        Whether factors are switched one by one in training, and whether other sizes are timed.
+        Factors to be switched in training, as `harness.execution.plan.plan_factors` takes them; whether other sizes are
+        timed.
     data, columns
         Of a dataset that is read from a file.
     folder
@@ -95,6 +96,7 @@ def choose(options: Mapping[str, str], overrides: Sequence[str] = (), where: Pat
     backends, left_out = _backends(options)
     refuse_unknown_factors(protocol, backends, divisions)
     diagnose = _diagnose(options)
+    refuse_idle_factors(diagnose, protocol, backends, models)
     sweep = bool(_one_of(options, "timing", "timing", ("", "sweep")))
     device = device_asked_for(options)
     folder = _folder(options["output"], where)
@@ -144,12 +146,14 @@ def _one_of(options: Mapping[str, str], option: str, kind: str, values: Sequence
 
 def _diagnose(options: Mapping[str, str]) -> tuple[str, ...]:
     """Read what is to be switched, as `harness.execution.plan.plan_factors` takes it."""
-    chosen = dict.fromkeys(_listed(options, "diagnose"))
-    for asked in chosen:
-        known = FACTORS if "+" in asked else ("accuracy", *FACTORS)
-        for name in asked.split("+"):
+    chosen: dict[str, None] = {}
+    for asked in _listed(options, "diagnose"):
+        names = [name.strip() for name in asked.split("+")]
+        known = [*FACTORS] if len(names) > 1 else ["accuracy", *FACTORS]
+        for name in names:
             if name not in known:
                 raise unknown("diagnosis", name, known)
+        chosen["+".join(sorted(set(names), key=known.index))] = None
     return tuple(chosen)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -81,11 +81,21 @@ def layers(comparison: Comparison) -> pd.DataFrame:
 
 def environment(comparison: Comparison) -> pd.DataFrame:
     """Give one row a fact about the surroundings, one column a backend; values that differ by run are all shown."""
+    return facts_of(
+        {
+            str(backend): [comparison.results[str(run_id)].environment for run_id in group.index]
+            for backend, group in grouped(comparison.ok, "backend")
+        }
+    )
+
+
+def facts_of(environments: Mapping[str, Iterable[Mapping[str, str]]]) -> pd.DataFrame:
+    """Put what was told of each backend side by side, as `environment` does."""
     columns = {}
-    for backend, group in grouped(comparison.ok, "backend"):
+    for backend, told in environments.items():
         values: dict[str, list[str]] = {}
-        for run_id in group.index:
-            for key, value in comparison.results[run_id].environment.items():
+        for environment in told:
+            for key, value in environment.items():
                 if value not in values.setdefault(key, []):
                     values[key].append(value)
         columns[backend] = {key: " / ".join(found) for key, found in values.items()}

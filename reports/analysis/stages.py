@@ -15,7 +15,7 @@ from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.statistics import mean_interval
 from rnn_crosscheck.reports.read.comparison import Comparison
-from rnn_crosscheck.reports.writing import scientific
+from rnn_crosscheck.reports.writing import listing, scientific
 
 #: causes whose two orders are compared, at least
 _FEWEST_RANKED = 3
@@ -186,9 +186,12 @@ def records(comparison: Comparison) -> pd.DataFrame:
         row += (kinks.compared, kinks.flipped, kinks.largest) if kinks else (np.nan,) * 3
         row += (failed.stage, failed.parameter, failed.error, failed.tolerance) if failed else ("", "", np.nan, np.nan)
         idle = "factors.biases" if _has_two_biases(comparison, record.model) else ""
-        values = {key: value for key, value in found.values.items() if key != idle} if found else {}
+        values, contradicted = (
+            {key: value for key, value in each.items() if key != idle}
+            for each in (found.values if found else {}, record.contradicted)
+        )
         row += (in_words(values), found.error, found.without) if found else ("", np.nan, np.nan)
-        false = in_words(record.contradicted)
+        false = in_words(contradicted)
         rows.append((*row, bool(found and found.declared), false, record.seconds, record.peak_memory_bytes))
     columns = [*_PLACE, "compared", "flipped", "largest", "stage", "parameter", "error", "tolerance", "values",
                "explained", "unexplained", "declared", "contradicted", "seconds", "peak_memory_bytes"]  # fmt: skip
@@ -197,8 +200,8 @@ def records(comparison: Comparison) -> pd.DataFrame:
 
 def _has_two_biases(comparison: Comparison, model: str) -> bool:
     """Whether a model's two recurrent biases can't be added up, so that asking for two switches nothing."""
-    known = [each for each in comparison.manifest.protocol.models if each.name == model]
-    return bool(known) and comparison.manifest.protocol.model(model).biases > 1
+    protocol = comparison.manifest.protocol
+    return any(known.name == model and protocol.model(model).biases > 1 for known in protocol.models)
 
 
 def in_words(values: Mapping[str, str]) -> str:
@@ -284,9 +287,9 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
 
     Pairs are of backends that have native runs and declare what those do. What changes nothing is no cause.
 
-    Those whose effect on accuracy was measured come first, by its size; the others follow by the mean difference in
-    probability that they alone bring to the reference's trajectory; those whose effect isn't known, since no switch
-    does what a backend does, are last. Accuracy is that of the pair: the mean over the two backends of each seed, and
+    By the size of their effect on accuracy where it was measured for all; else by the mean difference in probability
+    that they alone bring to the reference's trajectory. Those whose effect isn't known, since no switch does what a
+    backend does, are last. Accuracy is that of the pair: the mean over the two backends of each seed, and
     then over seeds.
 
     Columns: model, a, b, rank, factor, title, native_in (the one backend), native, matched (what is so there, and what
@@ -301,7 +304,8 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
             differing = (row for row in each(mine) if _native(row, a) != _native(row, b))
             found = [_cause(row, a, b, switched, comparison) for row in differing]
             found = [row for row in found if row["max"] != 0 or row["seeds"]]
-            found.sort(key=_place_of_a_cause)
+            ranked = "difference" if by_accuracy(pd.DataFrame(found, columns=["mean", "seeds"])) else "mean"
+            found.sort(key=lambda row: (np.isnan(row[ranked]), -abs(row[ranked])))
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
 
@@ -310,17 +314,24 @@ def orders(causes: pd.DataFrame) -> pd.DataFrame:
     """Say how far the order of causes by their effect on accuracy is that by their first updates.
 
     Columns: a, b, model, factors (those with both effects), correlation (Spearman's, of their ranks; 1 for the same
-    order), apart (the factor whose two ranks differ most). Of fewer than 3 factors nothing is said.
+    order), apart (those whose two ranks differ most, in words). Of fewer than 3 factors, or equal effects, nothing is
+    said.
     """
     rows = []
     for (a, b, model), mine in grouped(causes[(causes["seeds"] > 0) & causes["mean"].notna()], "a", "b", "model"):
-        if len(mine) < _FEWEST_RANKED:
-            continue
         ranks = pd.DataFrame({"accuracy": mine["difference"].abs(), "early": mine["mean"]}).rank(ascending=False)
-        gap = (ranks["accuracy"] - ranks["early"]).abs().to_numpy()
-        apart = str(mine["title"].iloc[int(gap.argmax())]) if gap.max() else ""
+        if len(mine) < _FEWEST_RANKED or (ranks.nunique() == 1).any():
+            continue
+        gap = (ranks["accuracy"] - ranks["early"]).abs()
+        apart = listing(mine.loc[(gap == gap.max()) & (gap > 0), "title"].to_list())
         rows.append((a, b, model, len(mine), ranks["accuracy"].corr(ranks["early"]), apart))
     return pd.DataFrame(rows, columns=["a", "b", "model", "factors", "correlation", "apart"])
+
+
+def by_accuracy(causes: pd.DataFrame) -> bool:
+    """Whether the causes of a pair and model are ranked by accuracy: all of known effect were trained with."""
+    known = causes.loc[causes["mean"].notna(), "seeds"]
+    return len(known) > 0 and bool((known > 0).all())
 
 
 def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:  # noqa: ANN401
@@ -348,11 +359,6 @@ def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, comparison: Comp
 def _native(effect: Any, backend: str) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Say what a backend's native models have of a factor; nothing if that is what matched models have."""
     return str(effect.other_in.get(backend, effect.values if backend in effect.native_in else ""))
-
-
-def _place_of_a_cause(row: dict[str, Any]) -> tuple[bool, bool, float]:
-    size = abs(row["difference"]) if row["seeds"] else row["mean"]
-    return not row["seeds"], bool(np.isnan(size)), -size
 
 
 def _matched_in_words(factor: str, model: str, comparison: Comparison) -> str:

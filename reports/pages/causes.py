@@ -10,7 +10,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SLACK
 from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, orders, others, worst
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, by_accuracy, orders, others, worst
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words
@@ -18,6 +18,9 @@ from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, megabytes, percent, scientific
 
 _TWO = decimals(2)
+
+#: by what causes are ranked: whether every one of known effect was trained with
+_RANKED = {True: "effect on accuracy", False: "mean difference: not every one was trained with"}
 
 #: causes that are named in front of their table, and pairs that the finding spells out
 _FIRST_CAUSES, _SPELLED_OUT = 3, 4
@@ -172,14 +175,15 @@ def _causes(why: Why) -> Blocks:
         yield f"**{escape(a)} against {escape(b)}, native.** {'; '.join(firsts)}."
         yield folded_table(f"Every known cause: {escape(a)} against {escape(b)}", rows, _cause_columns(rows))
     if len(why.causes):
-        measured = "effect on accuracy" if why.causes["seeds"].max() else "mean difference: no run was trained with one"
+        measured = {by_accuracy(rows) for _, rows in grouped(why.causes, "a", "b", "model")}
+        ranked = " or ".join(said for was, said in _RANKED.items() if was in measured)
         unknown = why.causes["mean"].isna().any()
         last = " The effect of what no switch does isn't known; it stands last." if unknown else ""
-        yield f"Each factor is switched alone. They are ranked by {measured}.{last}"
+        yield f"Each factor is switched alone. They are ranked by {ranked}.{last}"
         yield "\n".join(
             f"- {escape(row.model)}, {_pair(row)}: the ranks of {count(row.factors)} causes by accuracy and by their "
             f"first updates correlate by {_TWO(row.correlation)} (Spearman)"
-            + (f"; {escape(row.apart)} is furthest apart." if row.apart else ".")
+            + (f"; furthest apart: {escape(row.apart)}." if row.apart else ".")
             for row in each(orders(why.causes))
         )
         yield how_to_read("ranked-causes")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, by_accuracy
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain, significant
@@ -57,7 +56,7 @@ def questions(findings: Findings) -> list[Question]:
     rows = [Question(f"accuracy, {name}", "accuracy", _accuracy(verdicts, name)) for name in _UNDER]
     rows += [
         Question("rounding alone, %", "causes", dict(_rounding(findings.why))),
-        Question("cause, probability", "causes", dict(_first_causes(findings.why))),
+        _cause(findings.why),
         Question("computes right", "causes", dict(_stages(findings.why))),
         Question("step time, ratio", "speed", _speed(verdicts)),
         Question("differ, native, %", "agreement", dict(_disagreement(findings))),
@@ -122,19 +121,27 @@ def _from_to(shares: pd.Series) -> str:
     return most if least == most else f"{least} to {most}"
 
 
-def _first_causes(why: Why) -> Iterator[tuple[str, Cell]]:
-    """Name what changes the predicted probabilities most when it is switched alone, and by how much on average."""
+def _cause(why: Why) -> Question:
+    """Ask for the first cause by accuracy, where that was measured of all, else by the predicted probabilities."""
+    measured = len(why.causes) > 0 and all(by_accuracy(rows) for _, rows in grouped(why.causes, "a", "b", "model"))
+    what = "accuracy" if measured else "probability"
+    return Question(f"cause, {what}", "causes", dict(_first_causes(why, "difference" if measured else "mean")))
+
+
+def _first_causes(why: Why, by: str) -> Iterator[tuple[str, Cell]]:
+    """Name what changes most when it is switched alone, and how much: points of accuracy, or of probability."""
     firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
     for model, rows in grouped(firsts, "model"):
-        names = [f"{row.native_in}'s {row.title}, {_effect(row.mean)}" for row in each(rows.head(2))]
-        said = "; ".join(names) + (f"; {len(rows) - 2} more" if len(rows) > 2 else "")
-        mine = why.causes[(why.causes["model"] == model) & (why.causes["rank"] > 1)]
-        unknown = mine[mine["mean"].isna()].drop_duplicates(["title", "native_in"])
-        yield str(model), Cell(said=(f"{len(unknown)} of unknown effect; else " if len(unknown) else "") + said)
-
-
-def _effect(mean: float) -> str:
-    return "effect not known" if math.isnan(mean) else significant(mean, 2)
+        known = rows[rows["mean"].notna()]
+        size: Callable[[float], str] = percent if by == "difference" else lambda moved: significant(moved, 2)
+        names = [f"{row.native_in}'s {row.title}, {size(getattr(row, by))}" for row in each(known.head(2))]
+        more = [f"{len(known) - 2} more"] if len(known) > 2 else []
+        mine = why.causes[(why.causes["model"] == model) & why.causes["mean"].isna()]
+        unknown = len(mine.drop_duplicates(["title", "native_in"]))
+        said = "; ".join([*names, *more])
+        if unknown:
+            said = f"{unknown} of unknown effect" + (f"; else {said}" if said else "")
+        yield str(model), Cell(said=said)
 
 
 def _stages(why: Why) -> Iterator[tuple[str, Cell]]:

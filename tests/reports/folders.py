@@ -664,6 +664,9 @@ def write_everything(folder: Path) -> Path:
     write_switched(folder, "embedding_weights", seeds=(0, 1), moved=4)
     write_switched(folder, "embedding_weights", seeds=(0, 1), moved=6, backend="keras-tensorflow")
     write_switched(folder, "biases", seeds=(0, 1), moved=9)
+    write_switched(folder, "recurrent_bias", seeds=(0, 1), moved=3)
+    write_switched(folder, "epsilon", seeds=(0, 1), moved=0)
+    write_switched(folder, "duplicates", seeds=(0, 1), moved=1, backend="keras-tensorflow")
     return folder
 
 

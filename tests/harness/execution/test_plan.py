@@ -67,6 +67,13 @@ def test_factors_are_switched_alone_or_together_where_a_backend_has_them_all() -
     assert not switched("duplicates+epsilon")
 
 
+def test_a_gru_has_no_second_bias_to_switch() -> None:
+    protocol = load_protocol("imdb-models")
+    asked = Asked(protocol, look_up(["pytorch"]), ("lstm", "gru"), ("matched",))
+    variants = plan_all(asked, diagnose=["biases"]).variants
+    assert {run.spec.model.name for run in variants if run.spec.variant} == {"lstm"}
+
+
 def test_runs_go_by_division_model_backend_and_seed() -> None:
     asked = Asked(load_protocol("imdb-models"), look_up(["tests.fakes:Steady", "pytorch"]), ("rnn", "gru"), ("native",))
 

@@ -42,6 +42,16 @@ def test_keras_draws_are_told_from_pytorch_s(cell: Cell, factor: str) -> None:
         )
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ["keras", "pytorch"])
+def test_one_model_is_enough_to_be_believed(cell: Cell, kind: str) -> None:
+    # A parameter of a single value can't be told from anything.
+    for factor in DRAWN_BY:
+        factors = Factors.model_validate({factor: kind})
+        for seed in range(100, 140):
+            assert drawn_as(factor, [initial_weights(spec_of(cell), seed, factors)], spec_of(cell), factors)
+
+
 def uniform(shape: tuple[int, ...], limit: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-limit, limit, shape).astype(np.float32)
 

@@ -91,3 +91,15 @@ def test_two_backends_of_one_name_are_refused_and_a_local_one_goes_by_its_own(tm
     )
     with pytest.raises(UsageError, match=r"theirs_of_a_test:Theirs and .*:PyTorch are both called 'pytorch'.*rename"):
         choose(options(backends="theirs_of_a_test:Theirs,pytorch"), where=tmp_path)
+
+
+def test_factors_are_named_once_and_in_one_order(tmp_path: Path) -> None:
+    given = options(
+        backends="keras-tensorflow,pytorch", diagnose="epsilon + biases,biases+epsilon,accuracy,order+order"
+    )
+    assert choose(given, where=tmp_path).diagnose == ("epsilon+biases", "accuracy", "order")
+
+
+def test_factors_that_nobody_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"epsilon\+duplicates would train nothing: none of the backends \("):
+        choose(options(backends="keras-tensorflow,pytorch", diagnose="duplicates+epsilon"), where=tmp_path)

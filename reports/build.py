@@ -101,7 +101,10 @@ def _build(results_dir: Path, comparison: Comparison, baseline: Path | None, dra
         (results_dir / STORED).unlink(missing_ok=True)
     if len(comparison.probabilities.columns):
         with new_file(results_dir / examples.EXAMPLES_FILE) as scratch:
-            every_example(comparison, findings.pairs).to_parquet(scratch, index=False)
+            frame = every_example(comparison, findings.pairs)
+            # Probabilities hardly repeat: a dictionary of them makes the file larger, and writing it slow.
+            repeated = [name for name, kind in frame.dtypes.items() if kind.kind != "f"]
+            frame.to_parquet(scratch, index=False, use_dictionary=repeated, write_statistics=False)
     else:  # the runs are gone
         (results_dir / examples.EXAMPLES_FILE).unlink(missing_ok=True)
     browse.write(

@@ -38,6 +38,7 @@ from rnn_crosscheck.harness.results import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 Stored = TypeVar("Stored", ParityRecord, EffectsRecord)
@@ -233,9 +234,12 @@ class _Reader:
     """Reads what a comparison's folder holds, and keeps what of it can't be shown in `damaged` and `lost_checks`."""
 
     def __init__(self, folder: Path, manifest: Manifest, test: pd.DataFrame) -> None:
+        import pyarrow as pa
+
         self._folder = folder
         self._manifest = manifest
         self._test = test
+        self._ids = pa.array(test.index.to_numpy(), pa.string())
         self.damaged: dict[str, str] = {}
         self.lost_checks: dict[str, str] = {}
 
@@ -264,7 +268,7 @@ class _Reader:
                     raise DamageError(f"{path} is of the run {result.run_id}.")
                 if result.status == "ok":
                     _same_inputs(result, facts)
-                    predicted[run_id] = _probabilities(path.parent, result, self._test)
+                    predicted[run_id] = _probabilities(path.parent, result, self._test, self._ids)
                 results[run_id] = result
         return results, pd.DataFrame(predicted, index=self._test.index)
 
@@ -385,11 +389,16 @@ def _same_inputs(result: RunResult, facts: DatasetFacts) -> None:
         )
 
 
-def _table(path: Path, columns: tables.Columns, files: Mapping[str, str]) -> pd.DataFrame:
+def _rows(path: Path, columns: tables.Columns, files: Mapping[str, str]) -> pa.Table:
     """Read one of the `files` that a record describes; raises `DamageError`."""
     if path.name not in files:
         raise DamageError(f"The record beside {path} says nothing of it.")
-    frame: pd.DataFrame = tables.read(path, columns, files[path.name]).to_pandas()
+    return tables.read(path, columns, files[path.name])
+
+
+def _table(path: Path, columns: tables.Columns, files: Mapping[str, str]) -> pd.DataFrame:
+    """Read one of the `files` as pandas has it, with text as Python's."""
+    frame: pd.DataFrame = _rows(path, columns, files).to_pandas()
     return frame.astype({name: object for name, column in columns.items() if column.type == "string"})
 
 
@@ -401,20 +410,25 @@ def _test_table(path: Path, facts: DatasetFacts) -> pd.DataFrame:
     return frame.set_index("example_id")
 
 
-def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame) -> NDArray[np.float32]:
-    """Read a run's probabilities, after checking that its rows are the test examples one by one."""
+def _probabilities(folder: Path, result: RunResult, test: pd.DataFrame, ids: pa.Array) -> NDArray[np.float32]:
+    """Read a run's probabilities, after checking that its rows are the test examples one by one.
+
+    `ids` are those of `test`. Of thousands of runs, they are compared without making text of Python's of each.
+    """
     path = folder / PREDICTIONS
-    frame = _table(path, tables.PREDICTIONS, result.files)
-    got = frame["example_id"].tolist()
-    _same_ids(got, test.index.tolist(), f"{path} does not hold the test examples", "Predictions")
-    wrong = frame["label"].to_numpy() != test["label"].to_numpy()
+    rows = _rows(path, tables.PREDICTIONS, result.files)
+    if not rows["example_id"].combine_chunks().equals(ids):
+        got = rows["example_id"].to_pylist()
+        _same_ids(got, test.index.tolist(), f"{path} does not hold the test examples", "Predictions")
+    labels = rows["label"].to_numpy()
+    wrong = labels != test["label"].to_numpy()
     if wrong.any():
         raise ResultsError(
             f"{path} has another label than test.parquet for {int(wrong.sum())} of {len(wrong)} examples, first "
-            f"{got[int(wrong.argmax())]!r}; hash of the labels {hash_of(frame['label'].tolist())} against "
+            f"{test.index[int(wrong.argmax())]!r}; hash of the labels {hash_of(labels.tolist())} against "
             f"{hash_of(test['label'].tolist())}."
         )
-    values: NDArray[np.float32] = frame["probability"].to_numpy(np.float32)
+    values: NDArray[np.float32] = rows["probability"].to_numpy()
     if result.scores is not None:
         accuracy = float(np.mean((values >= THRESHOLD) == (test["label"].to_numpy() == 1)))
         if abs(accuracy - result.scores.accuracy) > 1e-6:

@@ -13,9 +13,15 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from benchmarks.page import picture
+from rnn_crosscheck.harness.execution.chosen import look_up
+from rnn_crosscheck.harness.execution.plan import Asked, plan_all
+from rnn_crosscheck.harness.parity.stages import FACTORS
+from rnn_crosscheck.harness.protocol import DIVISIONS
+from rnn_crosscheck.harness.results import DatasetFacts, Manifest, read_record
 from rnn_crosscheck.reports.pages import browse
 from tests import browser
 
@@ -42,9 +48,23 @@ def with_picture(page: str, root: str = "") -> str:
     return re.sub(rf"^\[Browse all .*\]\([./]*{re.escape(browse.PAGE)}\).*$", shown, page, flags=re.MULTILINE)
 
 
+def differing(comparison: Path) -> list[str]:
+    """Name the runs and checks of a comparison whose keys aren't those of the code that stands here."""
+    manifest = read_record(comparison / "manifest.json", Manifest)
+    fingerprint = read_record(comparison / "dataset.json", DatasetFacts).fingerprint
+    models = tuple(model.name for model in manifest.protocol.models)
+    asked = Asked(manifest.protocol, look_up(manifest.backends), models, DIVISIONS, fingerprint, manifest.device)
+    switched = {run_id.rpartition("-")[2] for run_id in manifest.variants}
+    plan = plan_all(asked, diagnose=[each for each in sorted(switched) if FACTORS.keys() >= {*each.split("+")}])
+    now = {run.run_id: run.key for run in plan.by_id.values()} | {check.name: check.key for check in plan.checks}
+    return [one for one, key in {**manifest.keys, **manifest.parity_keys}.items() if now.get(one) != key]
+
+
 def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
     """Copy report, figures, tables and the protocol, and bring the README up to date."""
     target = root / "docs" / "comparisons" / name
+    if others := differing(comparison):
+        raise SystemExit(f"Other code, data or versions than those that stand here made {len(others)}: {others[0]} ...")
     if (comparison / browse.PAGE).exists() and (lacking := browser.missing()):
         raise SystemExit(f"The picture of {browse.PAGE} takes a browser, and there is no {lacking}.")
     shutil.rmtree(target, ignore_errors=True)
@@ -58,7 +78,11 @@ def publish(comparison: Path, name: str, root: Path = ROOT) -> None:
         for page, way in ((target / "report.md", ""), (target / "details" / "examples.md", "../")):
             page.write_text(with_picture(page.read_text(), way))
     protocol = json.loads((comparison / "manifest.json").read_text())["protocol"]
-    shutil.copyfile(root / "harness" / "protocols" / f"{protocol['name']}.toml", target / "protocol.toml")
+    written = (root / "harness" / "protocols" / f"{protocol['name']}.toml").read_text()
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
+    (target / "protocol.toml").write_text(
+        f"# Every key of this comparison is that of the code at {commit.strip()}.\n{written}"
+    )
     readme = root / "README.md"
     text = readme.read_text()
     begin, end = BEGIN.format(name=name), END.format(name=name)

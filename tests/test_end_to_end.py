@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+from benchmarks.publish import differing
 from rnn_crosscheck.harness.results import (
     STAGES,
     TRANSPLANT_TOLERANCE,
@@ -255,3 +256,13 @@ def test_snippets_are_of_the_example_that_they_stand_beside(comparison: tuple[Pa
         assert snippet in squeezed[row["example_id"]]
         snippets += sum(snippet in other for other in squeezed.values()) == 1
     assert snippets > len(rows) * 0.9  # a snippet says which review it is from
+
+
+def test_what_is_published_was_made_by_the_code_that_stands_there(
+    comparison: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = comparison
+    assert differing(folder) == []
+    monkeypatch.setattr("rnn_crosscheck.harness.execution.plan.WORKER_VERSION", "another")
+    manifest = read_record(folder / "manifest.json", Manifest)
+    assert set(differing(folder)) == {*manifest.keys, *manifest.parity_keys}

@@ -158,7 +158,8 @@ def content(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_whoever_carries_it_out_the_bits_are_the_same(tmp_path: Path, start: Callable[[Path], Executor]) -> None:
-    backends = ("reference", "pytorch")
+    # Here it is the same executor twice: one backend is enough to see that it repeats itself.
+    backends = ("reference",) if start is local else ("reference", "pytorch")
     told = everything(tmp_path / "here", local, *backends)
     assert everything(tmp_path / "there", start, *backends) >= Counter(
         {event: told[event] for event in ("start", "end", "epoch")}

@@ -31,13 +31,14 @@ SMALL = (
 
 #: creates matched models and tells whether products are kept from TF32: at first, as it comes, as compared
 PUT_BACK = """
-import json, sys
+import json, os, sys
 from benchmarks import gpu
 from rnn_crosscheck.harness.protocol import TrainingSpec
 from rnn_crosscheck.harness.weights import initial_weights
 from tests.backends.checks import small
 
 (kind,) = (kind for kind in gpu.COMPARED if kind.name == sys.argv[1])
+os.environ |= kind.worker_environment(1)  # before its framework is imported
 read = gpu._precision if "jax" in kind.name else gpu._allowed
 backend = gpu.COMPARED[kind]()
 backend.setup(threads=1, seed=0, setting="default", deterministic=True)

@@ -598,30 +598,16 @@ def test_a_gru_has_two_biases_in_matched_models_and_no_switch_for_them(tmp_path:
     ],
 )
 def test_two_orders_of_causes_are_compared(effects: tuple[float, ...], apart: str) -> None:
+    def trained(model: str, effects: tuple[float, ...]) -> list[tuple[Any, ...]]:
+        causes = zip(("embedding", "order", "epsilon"), (0.3, 0.2, 0.1), effects, strict=False)
+        return [("k", "t", model, title, 3, mean, moved) for title, mean, moved in causes]
+
     rows = [
-        *zip(
-            "kkk",
-            "ttt",
-            ["rnn"] * 3,
-            ("embedding", "order", "epsilon"),
-            (3, 3, 3),
-            (0.3, 0.2, 0.1),
-            effects,
-            strict=True,
-        ),
+        *trained("rnn", effects),
         ("k", "t", "rnn", "of unknown effect", 3, np.nan, 0.02),
         ("k", "t", "rnn", "not trained with", 0, 0.4, np.nan),
-        *zip("kk", "tt", ["two"] * 2, ("embedding", "order"), (3, 3), (0.3, 0.2), (0.05, 0.001), strict=True),
-        *zip(
-            "kkk",
-            "ttt",
-            ["flat"] * 3,
-            ("embedding", "order", "epsilon"),
-            (3, 3, 3),
-            (0.3, 0.2, 0.1),
-            (0, 0, 0),
-            strict=True,
-        ),
+        *trained("two", (0.05, 0.001)),
+        *trained("flat", (0.0, 0.0, 0.0)),
     ]
     columns = ["a", "b", "model", "title", "seeds", "mean", "difference"]
     (found,) = frames.each(parity.orders(pd.DataFrame(rows, columns=columns)))

@@ -73,10 +73,13 @@ def load_average() -> float:
         return 0.0
 
 
-def time_by_thread() -> dict[str, int]:
-    """Nanoseconds that each thread of this process has computed, by its id; nothing where the system doesn't say."""
-    spent = {}
+def waits_by_thread() -> dict[str, int]:
+    """Nanoseconds that each thread of this process was ready and waited for a core, by its id.
+
+    Nothing where the system doesn't say (Documentation/scheduler/sched-stats.rst of Linux).
+    """
+    waits = {}
     for thread in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # it has ended meanwhile
-            spent[thread.parent.name] = int(thread.read_text().split()[0])
-    return spent
+            waits[thread.parent.name] = int(thread.read_text().split()[1])
+    return waits

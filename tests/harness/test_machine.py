@@ -1,5 +1,6 @@
 """What is known of the machine, and what its processes are told about memory."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from rnn_crosscheck.harness.machine import memory_facts, memory_variables, time_by_thread
+from rnn_crosscheck.harness.machine import memory_facts, memory_variables, waits_by_thread
 
 #: what a training step does with its memory; prints the pages that the system had to hand out meanwhile
 STEPS = """
@@ -80,22 +81,25 @@ def test_a_process_says_that_it_keeps_its_memory_if_it_was_told_to(monkeypatch: 
     assert memory_facts() == {}
 
 
-@pytest.mark.skipif(not time_by_thread(), reason="this system doesn't say what each thread computes")
-def test_what_each_thread_computes_is_told_apart() -> None:
-    def work() -> None:
-        until = time.thread_time() + 0.05
+@pytest.mark.skipif(not waits_by_thread(), reason="this system doesn't say how long a thread waits")
+def test_a_thread_that_waits_for_a_core_is_told_from_one_that_sleeps() -> None:
+    def work(seconds: float) -> None:
+        os.sched_setaffinity(0, {core})  # of this thread alone
+        until = time.thread_time() + seconds
         while time.thread_time() < until:
-            pass
-        done.set()
+            hashlib.sha256(block).digest()  # without Python's lock
+        done.release()
         leave.wait()
 
-    done, leave, before = threading.Event(), threading.Event(), time_by_thread()
-    helper = threading.Thread(target=work)
-    helper.start()
-    done.wait()
-    spent = time_by_thread()
+    core, block, done, leave = min(os.sched_getaffinity(0)), bytes(2**20), threading.Semaphore(0), threading.Event()
+    threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (0.1, 0.1, 0.0)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        done.acquire()
+    waits = waits_by_thread()
+    first, second, idle = (waits[str(thread.native_id)] for thread in threads)
     leave.set()
-    helper.join()
-    (new,) = spent.keys() - before.keys()
-    assert 0.04e9 < spent[new] < 1e9
-    assert spent[str(os.getpid())] - before[str(os.getpid())] < spent[new]
+    # On one core each waits while the other computes.
+    assert min(first, second) > 0.03e9
+    assert idle < min(first, second)

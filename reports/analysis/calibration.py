@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 
+from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.reports.analysis.frames import grouped
 from rnn_crosscheck.reports.analysis.statistics import brier, ece, log_loss, reliability, roc_auc
 from rnn_crosscheck.reports.read.comparison import Predicted
 
 #: figures of a run, each a column of `quality`
-MEASURES = ("auc", "log_loss", "brier", "ece")
+MEASURES = {"auc": roc_auc, "log_loss": log_loss, "brier": brier, "ece": ece}
 
 
 def quality(predicted: Predicted) -> pd.DataFrame:
@@ -19,16 +22,16 @@ def quality(predicted: Predicted) -> pd.DataFrame:
     Columns: division, model, backend, seeds, auc (area under the ROC curve), log_loss, brier, ece (expected
     calibration error).
     """
-    values, labels = predicted.probabilities.to_numpy(), predicted.test["label"].to_numpy()
-    figures = pd.DataFrame(
-        {
-            "auc": roc_auc(values, labels),
-            "log_loss": log_loss(values, labels),
-            "brier": brier(values, labels),
-            "ece": ece(values, labels),
-        },
-        index=predicted.probabilities.columns,
-    )
+    labels = predicted.test["label"].to_numpy()
+
+    def of_run(run_id: str) -> list[float]:
+        values = predicted.probabilities[run_id].to_numpy(np.float64)
+        return [float(measure(values, labels)) for measure in MEASURES.values()]
+
+    # Run by run: of a thousand runs together every step would take as much memory as all of them.
+    runs = predicted.probabilities.columns
+    with ThreadPoolExecutor(available_cores()) as threads:
+        figures = pd.DataFrame([*threads.map(of_run, runs)], index=runs, columns=[*MEASURES], dtype=np.float64)
     rows = [
         (*keys, len(group), *figures.loc[group.index].mean())
         for keys, group in grouped(predicted.ok, "division", "model", "backend")

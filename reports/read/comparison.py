@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -17,6 +18,7 @@ import pandas as pd
 
 from rnn_crosscheck.harness import tables
 from rnn_crosscheck.harness.errors import DamageError, ResultsError
+from rnn_crosscheck.harness.machine import available_cores
 from rnn_crosscheck.harness.protocol import DIVISIONS
 from rnn_crosscheck.harness.results import (
     COURSE,
@@ -255,22 +257,32 @@ class _Reader:
     def runs(self, run_ids: Sequence[str], facts: DatasetFacts) -> tuple[dict[str, RunResult], pd.DataFrame]:
         """Read results by run id, and what those that went well predict, a column each."""
         results, predicted = {}, {}
-        for run_id in run_ids:
-            path = self._folder / "runs" / run_id / RESULT
-            with self._leaving_out(run_id):
-                if not os.path.lexists(path):
-                    continue
-                result = read_record(path, RunResult)
-                if self._manifest.keys.get(run_id, result.key) != result.key:
-                    # Left over from another comparison: this run was not run.
-                    continue
-                if result.run_id != run_id:
-                    raise DamageError(f"{path} is of the run {result.run_id}.")
-                if result.status == "ok":
-                    _same_inputs(result, facts)
-                    predicted[run_id] = _probabilities(path.parent, result, self._test, self._ids)
-                results[run_id] = result
+        # The disk, digests and tables don't hold Python's lock.
+        with ThreadPoolExecutor(available_cores()) as readers:
+            reading = {run_id: readers.submit(self._run, run_id, facts) for run_id in run_ids}
+            for run_id, read in reading.items():
+                with self._leaving_out(run_id):
+                    result, probabilities = read.result()
+                    if result is not None:
+                        results[run_id] = result
+                    if probabilities is not None:
+                        predicted[run_id] = probabilities
         return results, pd.DataFrame(predicted, index=self._test.index)
+
+    def _run(self, run_id: str, facts: DatasetFacts) -> tuple[RunResult | None, NDArray[np.float32] | None]:
+        path = self._folder / "runs" / run_id / RESULT
+        if not os.path.lexists(path):
+            return None, None
+        result = read_record(path, RunResult)
+        if self._manifest.keys.get(run_id, result.key) != result.key:
+            # Left over from another comparison: this run was not run.
+            return None, None
+        if result.run_id != run_id:
+            raise DamageError(f"{path} is of the run {result.run_id}.")
+        if result.status != "ok":
+            return result, None
+        _same_inputs(result, facts)
+        return result, _probabilities(path.parent, result, self._test, self._ids)
 
     def timings(self) -> TimingResults:
         """Read what was timed; a record under another key, or without one, is left over from another comparison."""

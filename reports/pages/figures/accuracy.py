@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis.frames import each, grouped
@@ -149,8 +150,10 @@ def _curves(axis: Axes, panel: pd.DataFrame, measure: str, unit: int, backends: 
         if mine.empty:
             continue
         colour, _ = look(backend, backends)
-        for _, seed in mine.groupby("seed"):
-            axis.plot(seed["epoch"], unit * seed[f"valid_{measure}"], color=colour, lw=0.8, alpha=0.5)
+        # One line with gaps: hundreds of seeds take seconds as lines of their own.
+        seeds = mine.pivot(index="seed", columns="epoch", values=f"valid_{measure}")
+        seeds[np.nan] = np.nan
+        axis.plot(np.tile(seeds.columns, len(seeds)), unit * seeds.to_numpy().ravel(), color=colour, lw=0.8, alpha=0.5)
         means = mine.groupby("epoch")[[f"valid_{measure}", f"train_{measure}"]].mean() * unit
         axis.plot(means.index, means[f"valid_{measure}"], color=colour, lw=2.2, marker=".")
         axis.plot(means.index, means[f"train_{measure}"], color=colour, lw=1.4, ls=(0, (4, 2)))

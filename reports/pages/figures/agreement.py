@@ -13,13 +13,16 @@ from rnn_crosscheck.reports.pages.figures.style import INK, PALE, lay_out, look,
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
-#: groups of one row that have bars; more would lie on each other
-_MOST_BARS = 6
+#: groups of one row that have bars, and pairs of a group that have dots; more would lie on each other
+_MOST_BARS, _MOST_DOTS = 6, 100
 
 
 def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> str:
     """Draw the noise ladder: a panel a model, a row a rung and division, a dot a pair of runs.
+
+    Of more than `_MOST_DOTS` pairs of a group, as many stand for all.
 
     Pairs of one backend have its colour, pairs of two are dark. The bar is the mean of a group with its interval;
     where a rung has more than `_MOST_BARS` groups, their dots alone are drawn.
@@ -65,6 +68,13 @@ def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> 
     return written.getvalue()
 
 
+def _spread_out(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of many values, some that lie as all of them do, the least and the most among them."""
+    if len(values) <= _MOST_DOTS:
+        return values
+    return np.asarray(np.quantile(values, np.linspace(0, 1, _MOST_DOTS), method="nearest"))
+
+
 def _rung(axis: Axes, place: int, dots: pd.DataFrame, groups: pd.DataFrame, backends: Sequence[str]) -> None:
     """Draw one row of the ladder, its groups beside each other."""
     bars = len(groups) <= _MOST_BARS
@@ -78,8 +88,9 @@ def _rung(axis: Axes, place: int, dots: pd.DataFrame, groups: pd.DataFrame, back
             & (dots["model_a"] == group.model_a)
             & (dots["model_b"] == group.model_b)
         ]
+        shown = 100 * _spread_out(mine["disagreement"].to_numpy())
         axis.plot(
-            100 * mine["disagreement"], [y] * len(mine), color=colour, marker=marker, ls="none", ms=4.5, alpha=0.65,
+            shown, [y] * len(shown), color=colour, marker=marker, ls="none", ms=4.5, alpha=0.65,
             mec="white", mew=0.5,
         )  # fmt: skip
         if bars and not np.isnan(group.low):

@@ -73,3 +73,35 @@ def test_a_committed_report_names_no_folder_of_the_machine_it_was_made_on(folder
 def test_every_figure_of_a_committed_report_is_committed(folder: Path) -> None:
     for figure in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text()):
         assert (folder / figure).is_file()
+
+
+#: what is learned from comparisons: sections of the findings that link to some
+LEARNED = [
+    part for part in re.split(r"^## ", (ROOT / "docs/findings.md").read_text(), flags=re.MULTILINE)[1:]
+    if "](comparisons/" in part
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", LEARNED, ids=lambda section: section.partition("\n")[0])
+def test_every_figure_of_the_findings_stands_in_a_comparison_that_they_name(section: str) -> None:
+    folders = {IMDB.parent / name for name in re.findall(r"\]\(comparisons/([\w-]+)/", section)}
+    pages = _plain(" ".join(path.read_text() for folder in sorted(folders) for path in folder.rglob("*.md")))
+    known = {*re.findall(FIGURE, pages)}
+    told = _plain(re.sub(r"\]\([^)]*\)|`[^`]*`", "", section))
+    assert not {figure for figure in re.findall(FIGURE, told) if figure not in known and not _a_year(figure)}
+    if "Printed by `benchmarks/" not in section:
+        assert not {interval for interval in re.findall(r"\[[-\d][^\]]*\d\]", told) if interval not in pages}
+        assert not {row for row in re.findall(r"^\|.*\|$", told, re.MULTILINE) if row not in pages}
+
+
+FIGURE = r"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e-?\d+)?(?!\w)"
+
+
+def _plain(page: str) -> str:
+    """Give intervals one form, and tables no spaces."""
+    page = re.sub(r"\((-?[\d.]+) to (-?[\d.]+)\)", r"[\1, \2]", page)
+    return re.sub(r"[ -]*\|[ :-]*", "|", page)
+
+
+def _a_year(figure: str) -> bool:
+    return re.fullmatch("(19|20)[0-9]{2}", figure) is not None

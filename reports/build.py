@@ -130,7 +130,7 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    # pandas takes twenty times as long for the pairs of a thousand runs.
+    # pandas takes more than ten times as long, which the pairs of a thousand runs make seconds.
     csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 

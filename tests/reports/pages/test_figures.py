@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rnn_crosscheck.reports.analysis.findings import find
@@ -85,6 +87,19 @@ def test_the_ladder_names_the_backends_that_have_dots_of_their_own(tmp_path: Pat
     assert {*some["backend_a"], *some["backend_b"]} == set(names)
     drawn = ladder(some, found.rungs, names)
     assert [name for name in names if f"<!-- {name} -->" in drawn] == names[:1]
+
+
+@pytest.mark.slow
+def test_of_many_pairs_the_ladder_draws_a_hundred_from_the_least_to_the_most(tmp_path: Path) -> None:
+    comparison = load(write_comparison(tmp_path))
+    found, names = find(comparison), list(comparison.manifest.backends)
+    group = ["rung", "division", "model_a", "model_b", "backend_a", "backend_b"]
+    one = found.dots[(found.dots[group] == found.dots[group].iloc[0]).all(axis=1)].iloc[:1]
+    many = one.loc[one.index.repeat(1000)].assign(disagreement=np.linspace(0.2, 0.4, 1000)[::-1])
+    drawn = [ladder(many[:dots], found.rungs, names) for dots in (100, 101, 1000)]
+    assert len({each.count("<use ") for each in drawn}) == 1
+    both = ladder(many.iloc[[0, -1]], found.rungs, names)
+    assert set(re.findall(r'<use [^>]*style="[^"]*opacity[^>]*>', both)) <= set(re.findall("<use [^>]*>", drawn[2]))
 
 
 @pytest.mark.long

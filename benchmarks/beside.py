@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rnn_crosscheck.reports.analysis import disagreement, divergence
@@ -35,7 +34,6 @@ def rows(name: str, comparison: Comparison) -> list[dict[str, object]]:
     ends = divergence.ends(comparison, curves)
     pairs = disagreement.pairs(comparison)
     pairs = pairs[pairs["division"] == "matched"]
-    courses = divergence.courses(comparison)
     found = []
     for (model, backend), mine in runs.groupby(["model", "backend"], sort=False):
         twins = ends[(ends["model"] == model) & (ends["kind"] == "continuing") & (ends["a"] == backend)]
@@ -44,7 +42,6 @@ def rows(name: str, comparison: Comparison) -> list[dict[str, object]]:
         horizon = horizons[
             (horizons["model"] == model) & (horizons["kind"] == "continuing") & (horizons["backend"] == backend)
         ]["horizon"]
-        course = courses[(courses["model"] == model) & (courses["backend"] == backend)]
         reached = horizon.dropna()
         found.append(
             {
@@ -59,7 +56,6 @@ def rows(name: str, comparison: Comparison) -> list[dict[str, object]]:
                 "twins": len(twins),
                 "seeds disagree, %": _range(seeds["disagreement"]),
                 "backends disagree, %": _range(others["disagreement"]),
-                "largest gradient norm": float(course["gradient_norm"].max()) if len(course) else np.nan,
             }
         )
     return found

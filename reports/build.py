@@ -130,7 +130,7 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
-    # pandas takes more than ten times as long, which the pairs of a thousand runs make seconds.
+    # pandas takes seconds for the pairs of a thousand runs.
     csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 

@@ -82,6 +82,9 @@ LEARNED = [
 ]  # fmt: skip
 
 
+FIGURE = r"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e-?\d+)?(?!\w)"
+
+
 @pytest.mark.parametrize("section", LEARNED, ids=lambda section: section.partition("\n")[0])
 def test_every_figure_of_the_findings_stands_in_a_comparison_that_they_name(section: str) -> None:
     folders = {IMDB.parent / name for name in re.findall(r"\]\(comparisons/([\w-]+)/", section)}
@@ -94,13 +97,10 @@ def test_every_figure_of_the_findings_stands_in_a_comparison_that_they_name(sect
         assert not {row for row in re.findall(r"^\|.*\|$", told, re.MULTILINE) if row not in pages}
 
 
-FIGURE = r"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)?(?:e-?\d+)?(?!\w)"
-
-
 def _plain(page: str) -> str:
     """Give intervals one form, and tables no spaces."""
     page = re.sub(r"\((-?[\d.]+) to (-?[\d.]+)\)", r"[\1, \2]", page)
-    return re.sub(r"[ -]*\|[ :-]*", "|", page)
+    return re.sub(" *[|] *", "|", re.sub(":?-{3,}:?", "-", page))
 
 
 def _a_year(figure: str) -> bool:

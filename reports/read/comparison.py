@@ -258,7 +258,8 @@ class _Reader:
         """Read results by run id, and what those that went well predict, a column each."""
         results, predicted = {}, {}
         # The disk, digests and tables don't hold Python's lock.
-        with ThreadPoolExecutor(available_cores()) as readers:
+        readers = ThreadPoolExecutor(available_cores())
+        try:
             reading = {run_id: readers.submit(self._run, run_id, facts) for run_id in run_ids}
             for run_id, read in reading.items():
                 with self._leaving_out(run_id):
@@ -267,6 +268,8 @@ class _Reader:
                         results[run_id] = result
                     if probabilities is not None:
                         predicted[run_id] = probabilities
+        finally:
+            readers.shutdown(cancel_futures=True)  # what can't be shown, or Ctrl-C, waits for no other run
         return results, pd.DataFrame(predicted, index=self._test.index)
 
     def _run(self, run_id: str, facts: DatasetFacts) -> tuple[RunResult | None, NDArray[np.float32] | None]:

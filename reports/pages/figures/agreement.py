@@ -22,9 +22,8 @@ _MOST_BARS, _MOST_DOTS = 6, 100
 def ladder(dots: pd.DataFrame, rungs: pd.DataFrame, backends: Sequence[str]) -> str:
     """Draw the noise ladder: a panel a model, a row a rung and division, a dot a pair of runs.
 
-    Of more than `_MOST_DOTS` pairs of a group, as many stand for all.
-
-    Pairs of one backend have its colour, pairs of two are dark. The bar is the mean of a group with its interval;
+    Pairs of one backend have its colour, pairs of two are dark; of more than `_MOST_DOTS` of a group, as many stand
+    for all. The bar is the mean of a group with its interval;
     where a rung has more than `_MOST_BARS` groups, their dots alone are drawn.
     """
     models = list(dict.fromkeys([*rungs["model_a"], *rungs["model_b"]]))

@@ -11,6 +11,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, by_accuracy
+from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain, significant
@@ -78,9 +79,18 @@ def _of_accuracy(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
         both = f"{row.best} over {row.second}" if row.pairs > 1 else row.best
         return Cell(said=f"same: {both} {gap} {span}")
     if row.verdict == UNDECIDED:
-        return Cell(said=f"undecided: {row.best} {gap} {span}; {_more_seeds(row.needed)}")
+        return Cell(said=f"{_undecided(row, 0)}: {row.best} {gap} {span}; {_more_seeds(row.needed)}")
     why = "one seed" if row.seeds == 1 else "no spread over seeds"
     return Cell(said=f"? {why}: {row.best} {gap}")
+
+
+def _undecided(row: Any, zero: float) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Say why, where the interval alone looks decided."""
+    if row.low <= zero <= row.high:
+        return UNDECIDED
+    return (
+        f"{UNDECIDED} (chosen of {count(row.pairs)} pairs)" if row.p >= 1 - CONFIDENCE else f"{UNDECIDED} (inside A/A)"
+    )
 
 
 def _more_seeds(needed: float) -> str:
@@ -99,7 +109,7 @@ def _of_speed(row: Any) -> Cell:  # noqa: ANN401 - a named tuple of pandas
     if row.verdict == BETTER:
         return Cell(row.best, figures)
     both = f"{row.best} against {row.second}" if row.pairs > 1 else row.best
-    return Cell(said=f"{row.verdict}: {both} {figures}")
+    return Cell(said=f"{SAME if row.verdict == SAME else _undecided(row, 1)}: {both} {figures}")
 
 
 def _rounding(why: Why) -> Iterator[tuple[str, Cell]]:

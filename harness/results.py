@@ -50,8 +50,9 @@ Status = Literal["ok", "failed", "unavailable"]
 Stage = Literal["encoding", "weights", "forward", "loss", "gradients", "update", "steps_5", "steps_20"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-#: largest difference in probability that the same weights may make in two backends
-TRANSPLANT_TOLERANCE = 1e-5
+#: largest difference in probability that the same weights may make in two backends. A trained LSTM amplifies rounding
+#: on single examples: of 24,999 IMDB reviews of 500 tokens the worst differed by 2.3e-5, the mean one by 1.5e-7.
+TRANSPLANT_TOLERANCE = 1e-4
 
 Record = TypeVar("Record", bound=BaseModel)
 

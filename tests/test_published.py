@@ -47,7 +47,7 @@ def test_a_picture_stands_for_the_page_that_is_too_large_to_be_committed() -> No
 
 def test_the_full_comparison_has_all_runs_of_its_protocol() -> None:
     machine = json.loads((IMDB / "comparison.json").read_text())
-    assert len(machine["runs"]) == 2 * 2 * (5 + 3)
+    assert len(machine["runs"]) == 2 * 2 * (5 + 5)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

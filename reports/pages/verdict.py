@@ -281,4 +281,18 @@ def models_in_words(findings: Findings) -> str:
             gap = f"{percent(abs(row.difference))} ({escape(row.backend)})"
             surely.setdefault(f"{escape(ahead)} over {escape(behind)}", []).append(gap)
     said = [f"{pair} by {listing(points[:3])} points" for pair, points in list(surely.items())[:3]]
-    return f"The better model ({findings.models['division'].iloc[0]}): {'; '.join(said)}." if said else ""
+    if not said:
+        return ""
+    division = rows["division"].iloc[0]
+    return f"The better model ({division}): {'; '.join(said)}.{_growing(findings.growth, division)}"
+
+
+def _growing(growth: pd.DataFrame, division: str) -> str:
+    """Say how often the lead grows with the length, as it would if memory made it."""
+    known = growth[(growth["scheme"] == "fifths") & (growth["division"] == division) & growth["low"].notna()]
+    grows = int((known["low"] > 0).sum())
+    if known.empty:
+        return ""
+    if not grows:
+        return " No lead clearly grows with the length of the examples."
+    return f" The lead clearly grows with the length of the examples in {grows} of {len(known)} comparisons."

@@ -295,7 +295,7 @@ def _said_of_transplants(folder: Path) -> str:
 def test_without_a_direction_nothing_is_said_of_predicting(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, timed=False)
     write_transplants(folder)
-    assert "(8 transplants, one seed each; at most 1e-5 is allowed), so no disagreement comes from predicting." in (
+    assert "(8 transplants, one seed each; at most 1e-4 is allowed), so no disagreement comes from predicting." in (
         _said_of_transplants(folder)
     )
     (folder / "transplants" / f"{PYTORCH}.json").unlink()

@@ -1,5 +1,7 @@
 """Whether the interval of a ratio can be believed: PyTorch against itself, and against itself with a planted slowdown.
 
+    python benchmarks/a_against_a.py
+
 Each repetition is an independent comparison with fresh workers: PyTorch, a second worker of it, and two that sleep and
 spin for 5 % of every step (`benchmarks/planted.py`). Counts in how many the interval of the A/A ratio covers 1, and in
 how many a slowdown is found: its interval lies above 1 and above the A/A band, as the report asks for. Wanted: 18 and

@@ -97,6 +97,14 @@ def test_every_figure_of_the_findings_stands_in_a_comparison_that_they_name(sect
         assert not {row for row in re.findall(r"^\|.*\|$", told, re.MULTILINE) if row not in pages}
 
 
+def test_every_figure_that_the_readme_leads_with_stands_in_the_comparison() -> None:
+    told = (ROOT / "README.md").read_text().split("## What it found")[1].split(BEGIN.format(name="imdb"))[0]
+    pages = " ".join(path.read_text() for path in IMDB.rglob("*.md"))
+    figures = re.findall(FIGURE, re.sub(r"\]\([^)]*\)", "", told))
+    assert len(figures) >= 4
+    assert not set(figures) - {*re.findall(FIGURE, pages)}
+
+
 def _plain(page: str) -> str:
     """Give intervals one form, and tables no spaces."""
     page = re.sub(r"\((-?[\d.]+) to (-?[\d.]+)\)", r"[\1, \2]", page)

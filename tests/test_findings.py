@@ -22,14 +22,13 @@ CLIPPED = re.compile(r"^(\w*clip\w+=\d)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)$", re.M
 CHANGED = "this Keras does otherwise than the one that the page was written from"
 
 
-def run(script: str, backend: str, *arguments: str) -> str:
+def run(script: str, backend: str) -> str:
     # Looked for, not imported: pytest's own process stays free of frameworks, and tests check that.
     for name in ("keras", backend):
         if find_spec(name) is None:
             pytest.skip(f"needs {name}")
     process = subprocess.run(
-        [sys.executable, script, *arguments],
-        cwd=SCRIPTS,
+        [sys.executable, SCRIPTS / script],
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -37,31 +36,6 @@ def run(script: str, backend: str, *arguments: str) -> str:
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
-
-
-SWITCHED = """
-import numpy as np
-from pytorch_defaults import KerasDefaults
-from rnn_crosscheck.backends.pytorch import PyTorch
-from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
-
-spec = ModelSpec(name="lstm", cell="lstm", units=16, vocabulary=500, length=20)
-training = TrainingSpec()
-made = []
-for backend in (PyTorch(), KerasDefaults()):
-    made.append(backend.create(spec, training, weights=None, seed=0, device="cpu"))
-plain, switched = (model.get_weights() for model in made)
-print(*(name for name in plain if not np.array_equal(plain[name], switched[name])))
-print(np.abs(switched["embedding"]).max() <= 0.05 < np.abs(plain["embedding"]).max())
-print(*(model._optimizer.param_groups[0]["eps"] for model in made))
-declared = [dict(backend.native_values(spec, training)) for backend in (PyTorch, KerasDefaults)]
-print(sorted(name for name in declared[0] if declared[0][name] != declared[1].get(name)))
-"""
-
-
-def test_two_of_pytorch_s_defaults_are_switched_and_nothing_else() -> None:
-    said = run("-c", "torch", SWITCHED).splitlines()
-    assert said == ["embedding", "True", "1e-08 1e-07", "['epsilon', 'factors.embedding_weights']"]
 
 
 @pytest.mark.long

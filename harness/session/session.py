@@ -90,6 +90,8 @@ class ComparisonSession:
         config.args = arguments(config)
         # The project around may name its tests otherwise; ours keep their names.
         config.addinivalue_line("python_functions", "test_*")
+        # A run that failed or was interrupted has no times to hand over; what it says is enough.
+        config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
 
     # --- collection -----------------------------------------------------------------------------------------
 

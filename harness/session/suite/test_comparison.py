@@ -21,8 +21,6 @@ from rnn_crosscheck.harness.session.toolchain import PARAMETERS
 Record = TypeVar("Record", TransplantsRecord, OcclusionsRecord)
 
 pytestmark = [
-    # A run that failed has no times to hand over; its failure says enough.
-    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"),
     # A training may take hours; a worker that hangs is stopped by `workers.stall_seconds`.
     pytest.mark.timeout(0),
 ]

@@ -429,7 +429,7 @@ def test_weights_that_predict_something_else_elsewhere_fail_in_a_sentence(pytest
     for target, source in (("Steady", "Biased"), ("Biased", "Steady")):
         assert (
             f"tests.fakes:{target}: with the trained weights of native-tests.fakes.{source}-rnn-seed0 a probability "
-            "differs by 0.001 from what that run predicted, expected at most 1e-05." in shown
+            "differs by 0.001 from what that run predicted, expected at most 0.0001." in shown
         )
     assert "Traceback" not in shown
     for run_id in sources:

@@ -17,7 +17,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from itertools import combinations
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.overhead import batches
@@ -90,6 +92,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["rnn", "lstm"])
     parser.add_argument("--set", action="append", default=[], help="override of the protocol, as in --crosscheck-set")
     options = parser.parse_args()
+    if options.repetitions < 2:
+        parser.error("a spread takes two repetitions")
     protocol = load_protocol("quick", ['timing.settings=["default"]', *options.set])
     dataset = datasets.load(protocol.data.dataset)
     for model in options.models:
@@ -108,8 +112,11 @@ def main() -> None:
                 flush=True,
             )
         for kind, values in ratios.items():
+            apart = [max(pair) / min(pair) for pair in combinations(values, 2)]
             print(
-                f"{model}, {kind:18}: spread {max(values) / min(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+                f"{model}, {kind:18}: spread {max(values) / min(values):.4f} ({min(values):.4f} to {max(values):.4f}); "
+                f"two of them {median(apart):.4f} apart, at most 1.06 in {sum(each <= 1.06 for each in apart)} of "
+                f"{len(apart)} pairs"
             )
 
 

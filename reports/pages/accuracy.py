@@ -11,7 +11,7 @@ from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.verdicts import BETTER
 from rnn_crosscheck.reports.pages.markdown import Column, escape, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
-from rnn_crosscheck.reports.pages.verdict import accuracy_in_words
+from rnn_crosscheck.reports.pages.verdict import accuracy_in_words, leads_that_grow
 from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, listing, percent
 
 _THREE = decimals(3)
@@ -134,11 +134,10 @@ def _models_in_words(models: pd.DataFrame, growth: pd.DataFrame) -> str:
     """Say how often a model is surely the better one, and how often its lead grows with the length."""
     clear = int(((models["over"] != "examples") & ((models["low"] > 0) | (models["high"] < 0))).sum())
     said = f"The interval excludes 0 in {clear} of {len(models)} comparisons of two models."
-    known = growth[(growth["scheme"] == "fifths") & growth["low"].notna()]
-    if known.empty:
+    grows, known = leads_that_grow(growth)
+    if not known:
         return said
-    grows = int((known["low"] > 0).sum())
-    return f"{said} A lead that clearly grows with the length: {grows} of {len(known)} (see [By length](#by-length))."
+    return f"{said} A lead that clearly grows with the length: {grows} of {known} (see [By length](#by-length))."
 
 
 # --- beside the notebook ------------------------------------------------------------------------------------

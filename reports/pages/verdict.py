@@ -88,9 +88,8 @@ def _undecided(row: Any, zero: float) -> str:  # noqa: ANN401 - a named tuple of
     """Say why, where the interval alone looks decided."""
     if row.low <= zero <= row.high:
         return UNDECIDED
-    return (
-        f"{UNDECIDED} (chosen of {count(row.pairs)} pairs)" if row.p >= 1 - CONFIDENCE else f"{UNDECIDED} (inside A/A)"
-    )
+    why = f"chosen of {count(row.pairs)} pairs" if row.p >= 1 - CONFIDENCE else "inside A/A"
+    return f"{UNDECIDED} ({why})"
 
 
 def _more_seeds(needed: float) -> str:
@@ -283,16 +282,20 @@ def models_in_words(findings: Findings) -> str:
     said = [f"{pair} by {listing(points[:3])} points" for pair, points in list(surely.items())[:3]]
     if not said:
         return ""
-    division = rows["division"].iloc[0]
-    return f"The better model ({division}): {'; '.join(said)}.{_growing(findings.growth, division)}"
+    division, growth = rows["division"].iloc[0], findings.growth
+    return f"The better model ({division}): {'; '.join(said)}.{_growing(growth[growth['division'] == division])}"
 
 
-def _growing(growth: pd.DataFrame, division: str) -> str:
-    """Say how often the lead grows with the length, as it would if memory made it."""
-    known = growth[(growth["scheme"] == "fifths") & (growth["division"] == division) & growth["low"].notna()]
-    grows = int((known["low"] > 0).sum())
-    if known.empty:
+def leads_that_grow(growth: pd.DataFrame) -> tuple[int, int]:
+    """Count the leads that surely grow with the length, as they would if memory made them, and all that are known."""
+    known = growth[(growth["scheme"] == "fifths") & growth["low"].notna()]
+    return int((known["low"] > 0).sum()), len(known)
+
+
+def _growing(growth: pd.DataFrame) -> str:
+    grows, known = leads_that_grow(growth)
+    if not known:
         return ""
     if not grows:
         return " No lead clearly grows with the length of the examples."
-    return f" The lead clearly grows with the length of the examples in {grows} of {len(known)} comparisons."
+    return f" The lead clearly grows with the length of the examples in {grows} of {known} comparisons."

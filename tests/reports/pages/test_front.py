@@ -15,7 +15,7 @@ from rnn_crosscheck.reports.analysis.verdicts import UNDECIDED
 from rnn_crosscheck.reports.build import build, pages
 from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal
 from rnn_crosscheck.reports.pages.page import whole
-from rnn_crosscheck.reports.pages.verdict import _accuracy
+from rnn_crosscheck.reports.pages.verdict import _speed
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
     protocol,
@@ -154,21 +154,21 @@ def test_one_seed_decides_nothing_and_more_seeds_are_named_with_their_command(tm
     assert said[3] == f"pytest --benchmark --crosscheck-protocol quick --crosscheck-set seeds.native={said[1]}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "p", "said"),
     [
-        (-0.01, 0.2, "undecided: b +4.0"),
-        (0.01, 0.2, "undecided (chosen of 3 pairs): b +4.0"),
-        (0.01, 0.01, "undecided (inside A/A): b +4.0"),
+        (0.99, 0.2, "undecided: b against a 1.04"),
+        (1.01, 0.2, "undecided (chosen of 3 pairs): b against a 1.04"),
+        (1.01, 0.01, "undecided (inside A/A): b against a 1.04"),
     ],
 )
 def test_an_interval_that_looks_decided_says_why_it_isn_t(low: float, p: float, said: str) -> None:
-    row = {"question": "accuracy", "division": "native", "model": "rnn", "verdict": UNDECIDED, "best": "b",
-           "value": 0.04, "low": low, "high": 0.07, "p": p, "pairs": 3, "seeds": 5, "needed": 9}  # fmt: skip
-    assert _accuracy(pd.DataFrame([row]), "native")["rnn"].plain().strip().startswith(said)
+    row = {"question": "speed", "model": "rnn", "verdict": UNDECIDED, "best": "b", "second": "a", "value": 1.04,
+           "low": low, "high": 1.07, "p": p, "pairs": 3}  # fmt: skip
+    assert _speed(pd.DataFrame([row]))["rnn"].plain().strip().startswith(said)
 
 
+@pytest.mark.slow
 def test_lost_runs_stand_above_the_verdict(made: Callable[[str], Path]) -> None:
     above, _, _ = (made("quick") / "report.md").read_text().partition("- With their own defaults")
     assert "**1 of 16 runs has no result** (1 failed): matched-pytorch-rnn-seed1. See [runs](details/runs.md)." in above

@@ -15,7 +15,7 @@ from rnn_crosscheck.reports.analysis.verdicts import UNDECIDED
 from rnn_crosscheck.reports.build import build, pages
 from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal
 from rnn_crosscheck.reports.pages.page import whole
-from rnn_crosscheck.reports.pages.verdict import _speed
+from rnn_crosscheck.reports.pages.verdict import _growing, _speed, leads_that_grow
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import (
     protocol,
@@ -166,6 +166,15 @@ def test_an_interval_that_looks_decided_says_why_it_isn_t(low: float, p: float, 
     row = {"question": "speed", "model": "rnn", "verdict": UNDECIDED, "best": "b", "second": "a", "value": 1.04,
            "low": low, "high": 1.07, "p": p, "pairs": 3}  # fmt: skip
     assert _speed(pd.DataFrame([row]))["rnn"].plain().strip().startswith(said)
+
+
+def test_leads_that_grow_with_the_length_are_counted() -> None:
+    rows = [("fifths", 0.01), ("fifths", -0.01), ("fifths", float("nan")), ("whole", 0.02)]
+    growth = pd.DataFrame(rows, columns=["scheme", "low"])
+    assert leads_that_grow(growth) == (1, 2)
+    assert "grows with the length of the examples in 1 of 2 comparisons" in _growing(growth)
+    assert _growing(growth[1:2]).strip().startswith("No lead")
+    assert _growing(growth[2:]) == ""
 
 
 @pytest.mark.slow

@@ -13,9 +13,12 @@ import pandas as pd
 from rnn_crosscheck.harness.protocol import DIVISIONS
 from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.statistics import mean_interval
+from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, mean_interval, p_of_means
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import listing, scientific
+
+#: what is said of a cause that was trained with
+SURE, UNDECIDED = "sure", "undecided"
 
 #: causes whose two orders are compared, at least
 _FEWEST_RANKED = 3
@@ -113,7 +116,7 @@ STAGE_WORDS: Mapping[str, str] = {
 
 _PLACE = ["model", "backend", "division"]
 _CAUSES = ["model", "a", "b", "rank", "factor", "title", "native_in", "native", "beside", "matched", "steps", "mean",
-           "max", "difference", "low", "high", "seeds"]  # fmt: skip
+           "max", "difference", "low", "high", "p", "seeds", "verdict"]  # fmt: skip
 
 
 def stages(comparison: Comparison) -> pd.DataFrame:
@@ -287,14 +290,16 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
 
     Pairs are of backends that have native runs and declare what those do. What changes nothing is no cause.
 
-    By the size of their effect on accuracy where it was measured for all; else by the mean difference in probability
-    that they alone bring to the reference's trajectory. Those whose effect isn't known, since no switch does what a
-    backend does, are last. Accuracy is that of the pair: the mean over the two backends of each seed, and
-    then over seeds.
+    By their effect on accuracy where it was measured for all: those that surely have one first, then by its size.
+    Else by the mean difference in probability that they alone bring to the reference's trajectory. Those whose effect
+    isn't known, since no switch does what a backend does, are last. Accuracy is that of the pair: the mean over the
+    two backends of each seed, and then over seeds.
 
     Columns: model, a, b, rank, factor, title, native_in (the one backend), native, matched (what is so there, and what
     in matched models), beside (what is so in the pair's other backend, if it isn't as in matched models), steps, mean,
-    max (see `effects`; NaN if not known), difference, low, high, seeds (accuracy; NaN and 0 where it wasn't measured).
+    max (see `effects`; NaN if not known), difference, low, high, p (Student's, by Holm for all causes of the pair and
+    model), seeds (accuracy; NaN and 0 where it wasn't measured), verdict (where they are ranked by accuracy: whether it
+    is `SURE` that this one changes it, or `UNDECIDED`).
     """
     rows: list[dict[str, Any]] = []
     native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
@@ -304,8 +309,14 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
             differing = (row for row in each(mine) if _native(row, a) != _native(row, b))
             found = [_cause(row, a, b, switched, comparison) for row in differing]
             found = [row for row in found if row["max"] != 0 or row["seeds"]]
-            ranked = "difference" if by_accuracy(pd.DataFrame(found, columns=["mean", "seeds"])) else "mean"
-            found.sort(key=lambda row: (np.isnan(row[ranked]), -abs(row[ranked])))
+            asked = [row for row in found if not np.isnan(row["p"])]
+            for row, p in zip(asked, holm([row["p"] for row in asked]), strict=True):
+                row["p"] = p
+            trained = by_accuracy(pd.DataFrame(found, columns=["mean", "seeds"]))
+            for row in found:
+                row["verdict"] = (SURE if row["p"] < 1 - CONFIDENCE else UNDECIDED) if trained and row["seeds"] else ""
+            ranked = "difference" if trained else "mean"
+            found.sort(key=lambda row: (np.isnan(row[ranked]), row["verdict"] == UNDECIDED, -abs(row[ranked])))
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
 
@@ -352,6 +363,7 @@ def _cause(effect: Any, a: str, b: str, switched: pd.DataFrame, comparison: Comp
         "difference": gains.mean(),
         "low": low,
         "high": high,
+        "p": p_of_means(gains, np.zeros(len(gains)), paired=True),
         "seeds": len(gains),
     }
 

@@ -10,7 +10,7 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SLACK
 from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, by_accuracy, orders, others, worst
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, UNDECIDED, by_accuracy, orders, others, worst
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words
@@ -20,7 +20,10 @@ from rnn_crosscheck.reports.writing import NONE, count, decimals, interval, list
 _TWO = decimals(2)
 
 #: by what causes are ranked: whether every one of known effect was trained with
-_RANKED = {True: "effect on accuracy", False: "mean difference: not every one was trained with"}
+_RANKED = {
+    True: "effect on accuracy (**bold** and first: those that surely have one)",
+    False: "mean difference: not every one was trained with",
+}
 
 #: causes that are named in front of their table, and pairs that the finding spells out
 _FIRST_CAUSES, _SPELLED_OUT = 3, 4
@@ -46,12 +49,17 @@ def finding(shown: Shown) -> str:
     if pairs:
         said.append(f"Matched pairs beside twins: {'; '.join(pairs)}.")
     firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["title", "native_in", "model"])
-    names = [
-        f"{escape(title)} of {escape(backend)} ({listing([escape(model) for model in rows['model']])})"
-        for (title, backend), rows in grouped(firsts, "title", "native_in")
-    ]
-    if names:
-        said.append(f"First of the known causes between native models: {listing(names[:_SPELLED_OUT])}.")
+    for verdict, mine in grouped(firsts.assign(verdict=firsts["verdict"].replace(SURE, "")), "verdict"):
+        names = [
+            f"{escape(title)} of {escape(backend)} ({listing([escape(model) for model in rows['model']])})"
+            for (title, backend), rows in grouped(mine, "title", "native_in")
+        ]
+        which = (
+            "Largest of the known causes, but undecided"
+            if verdict == UNDECIDED
+            else "First of the known causes between native models"
+        )
+        said.append(f"{which}: {listing(names[:_SPELLED_OUT])}.")
     return " ".join(part for part in said if part)
 
 
@@ -216,7 +224,7 @@ def _cause_columns(rows: pd.DataFrame) -> list[Column]:
     ]
     if rows["seeds"].max():
         columns += [
-            Column("accuracy, points", ("difference", "low", "high"), _accuracy_points),
+            Column("accuracy, points", ("difference", "low", "high", "verdict"), _accuracy_points),
             number("seeds", "seeds", count),
         ]
     return columns
@@ -232,8 +240,9 @@ def _mean_and_largest(mean: float, largest: float) -> str:
     return f"{scientific(mean)} ({scientific(largest)})"
 
 
-def _accuracy_points(difference: float, low: float, high: float) -> str:
-    return percent(difference) if pd.isna(low) else f"{percent(difference)} {interval(percent)(low, high)}"
+def _accuracy_points(difference: float, low: float, high: float, verdict: str) -> str:
+    said = percent(difference) if pd.isna(low) else f"{percent(difference)} {interval(percent)(low, high)}"
+    return f"**{said}**" if verdict == SURE else said
 
 
 def _other_columns() -> list[Column]:

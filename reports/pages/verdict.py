@@ -10,7 +10,7 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, by_accuracy
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, by_accuracy
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
@@ -133,17 +133,27 @@ def _from_to(shares: pd.Series) -> str:
 def _cause(why: Why) -> Question:
     """Ask for the first cause by accuracy, where that was measured of all, else by the predicted probabilities."""
     measured = len(why.causes) > 0 and all(by_accuracy(rows) for _, rows in grouped(why.causes, "a", "b", "model"))
-    what = "accuracy" if measured else "probability"
-    return Question(f"cause, {what}", "causes", dict(_first_causes(why, "difference" if measured else "mean")))
+    what, say = ("accuracy", _by_points) if measured else ("probability", _by_probability)
+    return Question(f"cause, {what}", "causes", dict(_first_causes(why, say)))
 
 
-def _first_causes(why: Why, by: str) -> Iterator[tuple[str, Cell]]:
+def _by_probability(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    return f"{row.native_in}'s {row.title}, {significant(row.mean, 2)}"
+
+
+def _by_points(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    said = f"{row.native_in}'s {row.title}, {percent(row.difference)}"
+    if pd.isna(row.low):
+        return f"? {'one seed' if row.seeds == 1 else 'no spread over seeds'}: {said}"
+    return f"{'' if row.verdict == SURE else f'{UNDECIDED}: '}{said} {interval(percent)(row.low, row.high)}"
+
+
+def _first_causes(why: Why, say: Callable[[Any], str]) -> Iterator[tuple[str, Cell]]:
     """Name what changes most when it is switched alone, and how much: points of accuracy, or of probability."""
     firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
     for model, rows in grouped(firsts, "model"):
         known = rows[rows["mean"].notna()]
-        size: Callable[[float], str] = percent if by == "difference" else lambda moved: significant(moved, 2)
-        names = [f"{row.native_in}'s {row.title}, {size(getattr(row, by))}" for row in each(known.head(2))]
+        names = [say(row) for row in each(known.head(2))]
         more = [f"{len(known) - 2} more"] if len(known) > 2 else []
         mine = why.causes[(why.causes["model"] == model) & why.causes["mean"].isna()]
         unknown = len(mine.drop_duplicates(["title", "native_in"]))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, ttest_1samp
 
 from rnn_crosscheck.harness.errors import ResultsError
 from rnn_crosscheck.harness.folder import write_json
@@ -631,7 +631,34 @@ def test_causes_are_ranked_by_accuracy_only_if_all_were_trained_with(tmp_path: P
     findings = find(load(folder))
     assert findings.why.causes["factor"].tolist() == ["biases", "embedding_weights"]
     (cause,) = (row for row in questions(findings) if row.asked == "cause, accuracy")
-    assert cause.cells["lstm"].said == f"{TORCH}'s second bias, -8.3"
+    assert cause.cells["lstm"].said == f"? one seed: {TORCH}'s second bias, -8.3"
+    assert "Largest of the known causes, but undecided: second bias of pytorch (lstm)." in section(
+        load(folder), findings
+    )
+
+
+def test_a_small_effect_that_is_sure_goes_before_a_large_one_that_isn_t(tmp_path: Path) -> None:
+    seeds = (0, 1, 2)
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,), "matched": seeds}, timed=False)
+    switches = {"biases": "two", "embedding_weights": "pytorch"}
+    effects = [effect(name, {f"factors.{name}": value}, [TORCH], 0.1) for name, value in switches.items()]
+    write_effects(folder, models=("lstm",), effects=effects)
+    for seed, wrong in zip(seeds, (0, 0, 30), strict=True):
+        write_switched(folder, "biases", seeds=(seed,), moved=wrong - seed)
+    write_switched(folder, "embedding_weights", seeds=seeds, moved=9)  # 9, 10 and 11
+    findings = find(load(folder))
+    first, second = frames.each(findings.why.causes)
+    assert (first.factor, first.verdict, second.factor, second.verdict) == (
+        "embedding_weights", "sure", "biases", "undecided",
+    )  # fmt: skip
+    # Student's p of each, then Holm's: the smaller of two counts twice.
+    assert first.p == pytest.approx(2 * ttest_1samp([9, 10, 11], 0).pvalue)
+    assert second.p == pytest.approx(ttest_1samp([0, 0, 30], 0).pvalue)
+    (cause,) = (row for row in questions(findings) if row.asked == "cause, accuracy")
+    assert cause.cells["lstm"].said.startswith(f"{TORCH}'s embedding initialiser, -16.7 [-20.")
+    assert "First of the known causes between native models: embedding initialiser of pytorch (lstm)." in section(
+        load(folder), findings
+    )
 
 
 def test_with_one_factor_everywhere_no_pair_is_set_apart(small: Path) -> None:
@@ -665,7 +692,8 @@ def test_the_finding_says_verdicts_and_causes_and_the_json_has_every_table(
     said = section(everything, findings)
     assert "rnn equivalent (they part like twins, from step 500 on)" in said
     assert "lstm different (first update: embedding in keras-tensorflow)" in said
-    assert "embedding initialiser of pytorch (rnn) and second bias of pytorch (lstm)" in said
+    assert "First of the known causes between native models: embedding initialiser of pytorch (rnn)." in said
+    assert "Largest of the known causes, but undecided: second bias of pytorch (lstm)." in said
     content = json.loads(as_json(everything, findings))
     assert [row["verdict"] for row in content["verdicts"]] == ["equivalent", "different"]
     assert [row["stage"] for row in content["verdicts"]] == [None, "update"]

@@ -17,8 +17,8 @@ from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, mean_in
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import listing, scientific
 
-#: what is said of a cause that was trained with
-SURE, UNDECIDED = "sure", "undecided"
+#: whether a cause that was trained with changes the accuracy; "?": too few seeds to tell
+SURE, UNDECIDED, UNKNOWN = "sure", "undecided", "?"
 
 #: causes whose two orders are compared, at least
 _FEWEST_RANKED = 3
@@ -299,7 +299,7 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     in matched models), beside (what is so in the pair's other backend, if it isn't as in matched models), steps, mean,
     max (see `effects`; NaN if not known), difference, low, high, p (Student's, by Holm for all causes of the pair and
     model), seeds (accuracy; NaN and 0 where it wasn't measured), verdict (where they are ranked by accuracy: whether it
-    is `SURE` that this one changes it, or `UNDECIDED`).
+    is `SURE` that this one changes it, `UNDECIDED` or `UNKNOWN`; else "").
     """
     rows: list[dict[str, Any]] = []
     native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
@@ -314,15 +314,21 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
                 row["p"] = p
             trained = by_accuracy(pd.DataFrame(found, columns=["mean", "seeds"]))
             for row in found:
-                row["verdict"] = (SURE if row["p"] < 1 - CONFIDENCE else UNDECIDED) if trained and row["seeds"] else ""
+                row["verdict"] = _judged(row["p"]) if trained and row["seeds"] else ""
             ranked = "difference" if trained else "mean"
-            found.sort(key=lambda row: (np.isnan(row[ranked]), row["verdict"] == UNDECIDED, -abs(row[ranked])))
+            found.sort(key=lambda row: (np.isnan(row[ranked]), row["verdict"] not in (SURE, ""), -abs(row[ranked])))
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
 
 
+def _judged(p: float) -> str:
+    if np.isnan(p):
+        return UNKNOWN
+    return SURE if p < 1 - CONFIDENCE else UNDECIDED
+
+
 def orders(causes: pd.DataFrame) -> pd.DataFrame:
-    """Say how far the order of causes by their effect on accuracy is that by their first updates.
+    """Say how far the order of causes by the size of their effect on accuracy is that by their first updates.
 
     Columns: a, b, model, factors (those with both effects), correlation (Spearman's, of their ranks; 1 for the same
     order), apart (those whose two ranks differ most, in words). Of fewer than 3 factors, or equal effects, nothing is

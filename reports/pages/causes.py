@@ -10,7 +10,16 @@ import pandas as pd
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, HORIZON, SLACK
 from rnn_crosscheck.reports.analysis.findings import Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, UNDECIDED, by_accuracy, orders, others, worst
+from rnn_crosscheck.reports.analysis.stages import (
+    STAGE_WORDS,
+    SURE,
+    UNDECIDED,
+    UNKNOWN,
+    by_accuracy,
+    orders,
+    others,
+    worst,
+)
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words
@@ -23,6 +32,14 @@ _TWO = decimals(2)
 _RANKED = {
     True: "effect on accuracy (**bold** and first: those that surely have one)",
     False: "mean difference: not every one was trained with",
+}
+
+#: what is said of the first causes, by their verdict
+_FIRST = {
+    SURE: "Surely changes the accuracy",
+    UNDECIDED: "Largest effect on the accuracy, but undecided",
+    UNKNOWN: "Largest effect on the accuracy, of too few seeds to tell",
+    "": "First of the known causes between native models",
 }
 
 #: causes that are named in front of their table, and pairs that the finding spells out
@@ -48,18 +65,14 @@ def finding(shown: Shown) -> str:
     ]
     if pairs:
         said.append(f"Matched pairs beside twins: {'; '.join(pairs)}.")
-    firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["title", "native_in", "model"])
-    for verdict, mine in grouped(firsts.assign(verdict=firsts["verdict"].replace(SURE, "")), "verdict"):
+    firsts = why.causes[why.causes["rank"] == 1].sort_values("verdict", key=lambda said: said.map(list(_FIRST).index))
+    firsts = firsts.drop_duplicates(["title", "native_in", "model"])
+    for verdict, mine in grouped(firsts, "verdict"):
         names = [
             f"{escape(title)} of {escape(backend)} ({listing([escape(model) for model in rows['model']])})"
             for (title, backend), rows in grouped(mine, "title", "native_in")
         ]
-        which = (
-            "Largest of the known causes, but undecided"
-            if verdict == UNDECIDED
-            else "First of the known causes between native models"
-        )
-        said.append(f"{which}: {listing(names[:_SPELLED_OUT])}.")
+        said.append(f"{_FIRST[verdict]}: {listing(names[:_SPELLED_OUT])}.")
     return " ".join(part for part in said if part)
 
 
@@ -189,8 +202,8 @@ def _causes(why: Why) -> Blocks:
         last = " The effect of what no switch does isn't known; it stands last." if unknown else ""
         yield f"Each factor is switched alone. They are ranked by {ranked}.{last}"
         yield "\n".join(
-            f"- {escape(row.model)}, {_pair(row)}: the ranks of {count(row.factors)} causes by accuracy and by their "
-            f"first updates correlate by {_TWO(row.correlation)} (Spearman)"
+            f"- {escape(row.model)}, {_pair(row)}: the orders of {count(row.factors)} causes by the size of their "
+            f"effect on accuracy and by their first updates correlate by {_TWO(row.correlation)} (Spearman)"
             + (f"; furthest apart: {escape(row.apart)}." if row.apart else ".")
             for row in each(orders(why.causes))
         )
@@ -460,7 +473,8 @@ def _size(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     if not row.seeds:
         return "effect not known" if math.isnan(row.mean) else f"mean difference {scientific(row.mean)}"
     span = "" if math.isnan(row.low) else f" [{percent(row.low)}, {percent(row.high)}]"
-    return f"accuracy {percent(row.difference)}{span} points"
+    said = f"accuracy {percent(row.difference)}{span} points"
+    return f"**{said}**" if row.verdict == SURE else said
 
 
 def _pair_or_twin(kind: str, a: str, b: str, twin: int) -> str:

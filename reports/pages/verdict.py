@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, by_accuracy
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, UNKNOWN, by_accuracy
 from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE
 from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
@@ -133,34 +133,42 @@ def _from_to(shares: pd.Series) -> str:
 def _cause(why: Why) -> Question:
     """Ask for the first cause by accuracy, where that was measured of all, else by the predicted probabilities."""
     measured = len(why.causes) > 0 and all(by_accuracy(rows) for _, rows in grouped(why.causes, "a", "b", "model"))
-    what, say = ("accuracy", _by_points) if measured else ("probability", _by_probability)
-    return Question(f"cause, {what}", "causes", dict(_first_causes(why, say)))
+    return Question(f"cause, {'accuracy' if measured else 'probability'}", "causes", dict(_first_causes(why, measured)))
+
+
+def _first_causes(why: Why, measured: bool) -> Iterator[tuple[str, Cell]]:
+    """Name what changes most when it is switched alone, and how much: points of accuracy, or of probability."""
+    ranked = why.causes if measured else why.causes.sort_values("mean", ascending=False, kind="stable")
+    firsts = ranked.drop_duplicates(["a", "b", "model"]).sort_index()
+    # Of pairs that share a cause, the one in which it is sure speaks.
+    firsts = firsts.sort_values("verdict", key=lambda verdict: verdict != SURE, kind="stable")
+    firsts = firsts.drop_duplicates(["model", "title", "native_in"])
+    for model in dict.fromkeys(why.causes["model"]):
+        mine = why.causes[why.causes["model"] == model]
+        known = firsts[(firsts["model"] == model) & firsts["mean"].notna()]
+        names = [_by_points(row, mine) if measured else _by_probability(row) for row in each(known.head(2))]
+        more = [f"{len(known) - 2} more"] if len(known) > 2 else []
+        unknown = len(mine[mine["mean"].isna()].drop_duplicates(["title", "native_in"]))
+        said = "; ".join([*names, *more])
+        if unknown:
+            said = f"{unknown} of unknown effect" + (f"; else {said}" if said else "")
+        yield str(model), Cell(said=said)
 
 
 def _by_probability(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     return f"{row.native_in}'s {row.title}, {significant(row.mean, 2)}"
 
 
-def _by_points(row: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+def _by_points(row: Any, causes: pd.DataFrame) -> str:  # noqa: ANN401
     said = f"{row.native_in}'s {row.title}, {percent(row.difference)}"
-    if pd.isna(row.low):
+    if row.verdict == UNKNOWN:
         return f"? {'one seed' if row.seeds == 1 else 'no spread over seeds'}: {said}"
-    return f"{'' if row.verdict == SURE else f'{UNDECIDED}: '}{said} {interval(percent)(row.low, row.high)}"
-
-
-def _first_causes(why: Why, say: Callable[[Any], str]) -> Iterator[tuple[str, Cell]]:
-    """Name what changes most when it is switched alone, and how much: points of accuracy, or of probability."""
-    firsts = why.causes[why.causes["rank"] == 1].drop_duplicates(["model", "title", "native_in"])
-    for model, rows in grouped(firsts, "model"):
-        known = rows[rows["mean"].notna()]
-        names = [say(row) for row in each(known.head(2))]
-        more = [f"{len(known) - 2} more"] if len(known) > 2 else []
-        mine = why.causes[(why.causes["model"] == model) & why.causes["mean"].isna()]
-        unknown = len(mine.drop_duplicates(["title", "native_in"]))
-        said = "; ".join([*names, *more])
-        if unknown:
-            said = f"{unknown} of unknown effect" + (f"; else {said}" if said else "")
-        yield str(model), Cell(said=said)
+    said += f" {interval(percent)(row.low, row.high)}"
+    if row.verdict == SURE:
+        return said
+    asked = int(((causes["a"] == row.a) & (causes["b"] == row.b) & causes["p"].notna()).sum())
+    why = "" if row.low <= 0 <= row.high else f" (one of {count(asked)} causes)"
+    return f"{UNDECIDED}{why}: {said}"
 
 
 def _stages(why: Why) -> Iterator[tuple[str, Cell]]:

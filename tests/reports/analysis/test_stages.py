@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 from xml.etree import ElementTree
 
@@ -22,7 +23,7 @@ from rnn_crosscheck.reports.analysis import stages as parity
 from rnn_crosscheck.reports.analysis.divergence import ENOUGH_TWINS, first_out
 from rnn_crosscheck.reports.analysis.findings import Findings, find, find_why
 from rnn_crosscheck.reports.build import as_json, build, pages
-from rnn_crosscheck.reports.pages import causes
+from rnn_crosscheck.reports.pages import causes, verdict
 from rnn_crosscheck.reports.pages.causes import judgements
 from rnn_crosscheck.reports.pages.figures.causes import divergence as divergence_figure
 from rnn_crosscheck.reports.pages.verdict import questions
@@ -632,7 +633,7 @@ def test_causes_are_ranked_by_accuracy_only_if_all_were_trained_with(tmp_path: P
     assert findings.why.causes["factor"].tolist() == ["biases", "embedding_weights"]
     (cause,) = (row for row in questions(findings) if row.asked == "cause, accuracy")
     assert cause.cells["lstm"].said == f"? one seed: {TORCH}'s second bias, -8.3"
-    assert "Largest of the known causes, but undecided: second bias of pytorch (lstm)." in section(
+    assert "Largest effect on the accuracy, of too few seeds to tell: second bias of pytorch (lstm)." in section(
         load(folder), findings
     )
 
@@ -656,9 +657,53 @@ def test_a_small_effect_that_is_sure_goes_before_a_large_one_that_isn_t(tmp_path
     assert second.p == pytest.approx(ttest_1samp([0, 0, 30], 0).pvalue)
     (cause,) = (row for row in questions(findings) if row.asked == "cause, accuracy")
     assert cause.cells["lstm"].said.startswith(f"{TORCH}'s embedding initialiser, -16.7 [-20.")
-    assert "First of the known causes between native models: embedding initialiser of pytorch (lstm)." in section(
+    said = section(load(folder), findings)
+    assert "Surely changes the accuracy: embedding initialiser of pytorch (lstm)." in said
+    assert "1. embedding initialiser (**accuracy -16.7 [-20." in said
+    assert "| **-16.7 [-20." in said
+    assert "2. second bias (accuracy -16.7 [-" in said
+
+
+def test_an_undecided_cause_says_so_and_why_its_interval_alone_doesn_t_decide(tmp_path: Path) -> None:
+    seeds = (0, 1, 2)
+    folder = write_comparison(tmp_path, models=("lstm",), seeds={"native": (0,), "matched": seeds}, timed=False)
+    switches = {
+        "biases": "two",
+        "embedding_weights": "pytorch",
+        "dense_weights": "pytorch",
+        "recurrent_bias": "pytorch",
+    }
+    effects = [effect(name, {f"factors.{name}": value}, [TORCH], 0.1) for name, value in switches.items()]
+    told = {KERAS: {"factors.recurrent_bias": "other: all ones"}}
+    write_effects(folder, models=("lstm",), effects=[*effects[:3], effects[3].model_copy(update={"other_in": told})])
+    wrong = {"biases": (8, 12, 16), "embedding_weights": (1, 1, 1), "dense_weights": (0, 9, 0)}
+    for factor, counts in wrong.items():
+        for seed, count in zip(seeds, counts, strict=True):
+            write_switched(folder, factor, seeds=(seed,), moved=count - seed)
+    findings = find(load(folder))
+    causes = findings.why.causes.set_index("factor")
+    assert causes["verdict"].to_dict() == {
+        "biases": "undecided", "dense_weights": "undecided", "embedding_weights": "?", "recurrent_bias": "",
+    }  # fmt: skip
+    # What has no spread has no p value, and isn't among those that are corrected for.
+    assert causes.loc["biases", "p"] == pytest.approx(2 * ttest_1samp([8, 12, 16], 0).pvalue)
+    assert causes.loc["biases", "high"] < 0
+    (cause,) = (row for row in questions(findings) if row.asked == "cause, accuracy")
+    assert cause.cells["lstm"].said.startswith(
+        f"1 of unknown effect; else undecided (one of 2 causes): {TORCH}'s second bias, -20.0 [-36."
+    )
+    assert "Largest effect on the accuracy, but undecided: second bias of pytorch (lstm)." in section(
         load(folder), findings
     )
+
+
+def test_a_cause_that_is_sure_in_one_pair_is_told_by_that_pair() -> None:
+    row = {"model": "lstm", "rank": 1, "factor": "biases", "title": "second bias", "native_in": TORCH, "mean": 0.1,
+           "difference": -0.1, "low": -0.19, "high": -0.01, "seeds": 3}  # fmt: skip
+    pairs = [("k", TORCH, 0.06, "undecided"), ("j", TORCH, 0.04, "sure")]
+    causes = pd.DataFrame([{**row, "a": a, "b": b, "p": p, "verdict": said} for a, b, p, said in pairs])
+    ((model, cell),) = verdict._first_causes(SimpleNamespace(causes=causes), measured=True)
+    assert (model, cell.said) == ("lstm", "pytorch's second bias, -10.0 [-19.0, -1.0]")
 
 
 def test_with_one_factor_everywhere_no_pair_is_set_apart(small: Path) -> None:
@@ -693,7 +738,7 @@ def test_the_finding_says_verdicts_and_causes_and_the_json_has_every_table(
     assert "rnn equivalent (they part like twins, from step 500 on)" in said
     assert "lstm different (first update: embedding in keras-tensorflow)" in said
     assert "First of the known causes between native models: embedding initialiser of pytorch (rnn)." in said
-    assert "Largest of the known causes, but undecided: second bias of pytorch (lstm)." in said
+    assert "Largest effect on the accuracy, but undecided: second bias of pytorch (lstm)." in said
     content = json.loads(as_json(everything, findings))
     assert [row["verdict"] for row in content["verdicts"]] == ["equivalent", "different"]
     assert [row["stage"] for row in content["verdicts"]] == [None, "update"]

@@ -3,8 +3,8 @@
     pytest --benchmark --crosscheck-protocol imdb
     python -m benchmarks.publish comparison imdb
 
-What is committed is what the report builder wrote: nothing is typed by hand. A test holds the README's table
-against the report's.
+A local backend (module:Class) has to be importable: PYTHONPATH=docs/findings. What is committed is what the report
+builder wrote: nothing is typed by hand. A test holds the README's table against the report's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def differing(comparison: Path) -> list[str]:
     manifest = read_record(comparison / "manifest.json", Manifest)
     fingerprint = read_record(comparison / "dataset.json", DatasetFacts).fingerprint
     models = tuple(model.name for model in manifest.protocol.models)
-    asked = Asked(manifest.protocol, look_up(manifest.backends), models, DIVISIONS, fingerprint, manifest.device)
+    # A local backend is found as the command named it, and not by its name.
+    named = re.search(r"--crosscheck-backends[= ](\S+)", manifest.command)
+    backends = look_up(named[1].split(",") if named else manifest.backends)
+    asked = Asked(manifest.protocol, backends, models, DIVISIONS, fingerprint, manifest.device)
     switched = {run_id.rpartition("-")[2] for run_id in manifest.variants}
     plan = plan_all(asked, diagnose=[each for each in sorted(switched) if FACTORS.keys() >= {*each.split("+")}])
     now = {run.run_id: run.key for run in plan.by_id.values()} | {check.name: check.key for check in plan.checks}

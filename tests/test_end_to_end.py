@@ -48,7 +48,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("user")
-    command = [sys.executable, "-m", "pytest", "--benchmark"]
+    command = [sys.executable, "-m", "pytest", "--benchmark", "--crosscheck-backends", "keras-tensorflow,pytorch"]
     for key, value in TINY.items():
         command += ["--crosscheck-set", f"{key}={value}"]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -266,3 +266,19 @@ def test_what_is_published_was_made_by_the_code_that_stands_there(
     monkeypatch.setattr("rnn_crosscheck.harness.execution.plan.WORKER_VERSION", "another")
     manifest = read_record(folder / "manifest.json", Manifest)
     assert set(differing(folder)) == {*manifest.keys, *manifest.parity_keys}
+
+
+@pytest.mark.parametrize(("backend", "start"), [("keras-tensorflow", 0.16), ("pytorch", 5.6)])
+def test_an_embedding_s_moves_are_told_in_lengths_of_its_start(
+    comparison: tuple[Path, str], backend: str, start: float
+) -> None:
+    folder, _ = comparison
+    command = [sys.executable, ROOT / "docs" / "findings" / "embedding_moves.py", folder, backend]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["rnn", "lstm"]
+    for _, length, moved, share in rows[2:]:
+        assert float(length) == pytest.approx(start, rel=0.1)
+        # 13 updates of Adam move a weight by a thousandth each, and there are 32 of them in a row.
+        assert 0 < float(moved) < 13 * 0.001 * 32**0.5
+        assert float(share) == pytest.approx(float(moved) / float(length), abs=0.005 + 0.01 / float(length))

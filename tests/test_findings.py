@@ -22,13 +22,14 @@ CLIPPED = re.compile(r"^(\w*clip\w+=\d)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)$", re.M
 CHANGED = "this Keras does otherwise than the one that the page was written from"
 
 
-def run(script: str, backend: str) -> str:
+def run(script: str, backend: str, *arguments: str) -> str:
     # Looked for, not imported: pytest's own process stays free of frameworks, and tests check that.
     for name in ("keras", backend):
         if find_spec(name) is None:
             pytest.skip(f"needs {name}")
     process = subprocess.run(
-        [sys.executable, SCRIPTS / script],
+        [sys.executable, script, *arguments],
+        cwd=SCRIPTS,
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -36,6 +37,42 @@ def run(script: str, backend: str) -> str:
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
+
+
+SWITCHED = """
+import numpy as np
+from pytorch_defaults import Both, Embedding
+from rnn_crosscheck.backends.pytorch import PyTorch
+from rnn_crosscheck.harness.parity.declared import wrongly_drawn
+from rnn_crosscheck.harness.protocol import ModelSpec, TrainingSpec
+
+spec, training = ModelSpec(name="lstm", cell="lstm", units=24, vocabulary=500, length=20), TrainingSpec()
+def drawn(backend):
+    models = [backend().create(spec, training, weights=None, seed=seed, device="cpu") for seed in range(4)]
+    return [model.get_weights() for model in models]
+plain = drawn(PyTorch)
+for backend in (Embedding, Both):
+    own = drawn(backend)
+    other = [name for name in own[0] if not np.array_equal(own[0][name], plain[0][name])]
+    declared, before = (dict(each.native_values(spec, training)) for each in (backend, PyTorch))
+    print(backend.name, other, sorted(before.items() - declared.items()), sorted(declared.items() - before.items()))
+    one, other = (each().create(spec, training, weights=None, seed=3, device="cpu") for each in (backend, PyTorch))
+    print(one._shuffle.initial_seed() == other._shuffle.initial_seed())
+    print(one._optimizer.defaults == other._optimizer.defaults)
+    print(wrongly_drawn(own, spec, training, declared), wrongly_drawn(own, spec, training, before))
+"""
+
+
+@pytest.mark.slow
+def test_some_of_pytorch_s_initialisers_are_keras_and_nothing_else_differs() -> None:
+    embedding, shuffle, optimizer, drawn, *rest = run("-c", "torch", SWITCHED).splitlines()
+    both, both_shuffle, both_optimizer, both_drawn = rest
+    assert {shuffle, optimizer, both_shuffle, both_optimizer} == {"True"}
+    assert embedding == "pytorch-embedding ['embedding'] [('factors.embedding_weights', 'pytorch')] []"
+    assert drawn == "() ('embedding_weights',)"
+    assert both.startswith("pytorch-both ['embedding', 'kernel', 'recurrent_kernel'] [('factors.embedding_weights'")
+    assert both.endswith("('factors.recurrent_weights', 'pytorch')] []")
+    assert both_drawn == "() ('embedding_weights', 'recurrent_weights')"
 
 
 @pytest.mark.long

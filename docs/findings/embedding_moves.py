@@ -21,8 +21,8 @@ from rnn_crosscheck.reports.read.comparison import load
 
 
 def length(rows: NDArray[np.float32]) -> float:
-    """Give the median over tokens of the length of their vectors."""
-    return float(np.median(np.linalg.norm(rows, axis=1)))
+    """Give the mean over tokens of the length of their vectors."""
+    return float(np.linalg.norm(rows, axis=1).mean())
 
 
 def moves(folder: Path, name: str) -> pd.DataFrame:
@@ -42,4 +42,4 @@ def moves(folder: Path, name: str) -> pd.DataFrame:
 
 if __name__ == "__main__":
     table = moves(Path(sys.argv[1]), sys.argv[2]).groupby("model", sort=False).agg("mean")
-    print(table.assign(share=table["moved by"] / table["length at the start"]).to_markdown(floatfmt=".2f"))
+    print(table.assign(share=table["moved by"] / table["length at the start"]).to_markdown(floatfmt=".2g"))

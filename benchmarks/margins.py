@@ -16,8 +16,8 @@ from tabulate import tabulate
 
 from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.reports.analysis.accuracy import summary
-from rnn_crosscheck.reports.analysis.statistics import p_of_means, welch
-from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, UNDECIDED, of_accuracy
+from rnn_crosscheck.reports.analysis.statistics import UNDECIDED, p_of_means, welch
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, of_accuracy
 
 SPREAD = 1.5
 CASES = [(truth, seeds, 2) for truth in (0.0, 0.5, 2.0, 5.0) for seeds in (3, 5, 20)]

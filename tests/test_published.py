@@ -48,6 +48,8 @@ def test_a_picture_stands_for_the_page_that_is_too_large_to_be_committed() -> No
 def test_the_full_comparison_has_all_runs_of_its_protocol() -> None:
     machine = json.loads((IMDB / "comparison.json").read_text())
     assert len(machine["runs"]) == 2 * 2 * (5 + 5)
+    assert {(cause["model"], cause["seeds"]) for cause in machine["causes"]} == {("rnn", 5), ("lstm", 5)}
+    assert len(machine["causes"]) == 2 * 7
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -13,12 +13,12 @@ import pandas as pd
 from rnn_crosscheck.harness.protocol import DIVISIONS
 from rnn_crosscheck.harness.results import STAGES, ParityRecord, StageRecord
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, mean_interval, p_of_means
+from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, UNDECIDED, UNKNOWN, holm, mean_interval, p_of_means
 from rnn_crosscheck.reports.read.comparison import Comparison
 from rnn_crosscheck.reports.writing import listing, scientific
 
-#: whether a cause that was trained with changes the accuracy; "?": too few seeds to tell
-SURE, UNDECIDED, UNKNOWN = "sure", "undecided", "?"
+#: what is said of a cause that changes the accuracy for sure
+SURE = "sure"
 
 #: causes whose two orders are compared, at least
 _FEWEST_RANKED = 3
@@ -299,7 +299,7 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
     in matched models), beside (what is so in the pair's other backend, if it isn't as in matched models), steps, mean,
     max (see `effects`; NaN if not known), difference, low, high, p (Student's, by Holm for all causes of the pair and
     model), seeds (accuracy; NaN and 0 where it wasn't measured), verdict (where they are ranked by accuracy: whether it
-    is `SURE` that this one changes it, `UNDECIDED` or `UNKNOWN`; else "").
+    is `SURE` that this one changes it, `UNDECIDED`, or `UNKNOWN` of too few seeds; else "").
     """
     rows: list[dict[str, Any]] = []
     native = set(comparison.ok.loc[comparison.ok["division"] == "native", "backend"])
@@ -316,7 +316,7 @@ def causes(comparison: Comparison, effects: pd.DataFrame, switched: pd.DataFrame
             for row in found:
                 row["verdict"] = _judged(row["p"]) if trained and row["seeds"] else ""
             ranked = "difference" if trained else "mean"
-            found.sort(key=lambda row: (np.isnan(row[ranked]), row["verdict"] not in (SURE, ""), -abs(row[ranked])))
+            found.sort(key=lambda row: (np.isnan(row[ranked]), row["verdict"] != SURE, -abs(row[ranked])))
             rows += [{**row, "rank": rank} for rank, row in enumerate(found, 1)]
     return pd.DataFrame(rows, columns=_CAUSES)
 

@@ -23,6 +23,9 @@ from rnn_crosscheck.harness.timing.ratios import TRIM
 #: confidence of every interval in the report
 CONFIDENCE = 0.95
 
+#: what is said of an interval that doesn't decide, and where there is none
+UNDECIDED, UNKNOWN = "undecided", "?"
+
 #: how often a number of seeds that is said to decide something would
 POWER = 0.8
 

@@ -18,11 +18,11 @@ from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.harness.results import TimingRecord
 from rnn_crosscheck.harness.timing.ratios import Ratio, against_baseline
 from rnn_crosscheck.reports.analysis.frames import grouped
-from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, holm, values_needed
+from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, UNDECIDED, UNKNOWN, holm, values_needed
 from rnn_crosscheck.reports.analysis.timing import is_wide
 from rnn_crosscheck.reports.read.comparison import Comparison
 
-BETTER, SAME, UNDECIDED, UNMEASURED, UNKNOWN = "better", "same", "undecided", "not measured", "?"
+BETTER, SAME, UNMEASURED = "better", "same", "not measured"
 
 #: the operation by which one backend is called faster
 TIMED = "train_step"

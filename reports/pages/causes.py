@@ -13,13 +13,12 @@ from rnn_crosscheck.reports.analysis.frames import each, grouped
 from rnn_crosscheck.reports.analysis.stages import (
     STAGE_WORDS,
     SURE,
-    UNDECIDED,
-    UNKNOWN,
     by_accuracy,
     orders,
     others,
     worst,
 )
+from rnn_crosscheck.reports.analysis.statistics import UNDECIDED, UNKNOWN
 from rnn_crosscheck.reports.pages.markdown import Column, escape, folded, number, table, text, texts
 from rnn_crosscheck.reports.pages.page import Blocks, Page, Shown, folded_table, how_to_read, shown_table
 from rnn_crosscheck.reports.pages.verdict import stages_in_words

@@ -10,9 +10,9 @@ import pandas as pd
 
 from rnn_crosscheck.reports.analysis.findings import Findings, Why
 from rnn_crosscheck.reports.analysis.frames import each, grouped
-from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, UNKNOWN, by_accuracy
-from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE
-from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNDECIDED, UNMEASURED
+from rnn_crosscheck.reports.analysis.stages import STAGE_WORDS, SURE, by_accuracy
+from rnn_crosscheck.reports.analysis.statistics import CONFIDENCE, UNDECIDED, UNKNOWN
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, MOST_SEEDS, SAME, UNMEASURED
 from rnn_crosscheck.reports.pages.markdown import escape
 from rnn_crosscheck.reports.writing import count, decimals, interval, listing, percent, plain, significant
 
@@ -133,10 +133,12 @@ def _from_to(shares: pd.Series) -> str:
 def _cause(why: Why) -> Question:
     """Ask for the first cause by accuracy, where that was measured of all, else by the predicted probabilities."""
     measured = len(why.causes) > 0 and all(by_accuracy(rows) for _, rows in grouped(why.causes, "a", "b", "model"))
-    return Question(f"cause, {'accuracy' if measured else 'probability'}", "causes", dict(_first_causes(why, measured)))
+    return Question(
+        f"cause, {'accuracy' if measured else 'probability'}", "causes", dict(_first_causes(why, measured=measured))
+    )
 
 
-def _first_causes(why: Why, measured: bool) -> Iterator[tuple[str, Cell]]:
+def _first_causes(why: Why, *, measured: bool) -> Iterator[tuple[str, Cell]]:
     """Name what changes most when it is switched alone, and how much: points of accuracy, or of probability."""
     ranked = why.causes if measured else why.causes.sort_values("mean", ascending=False, kind="stable")
     firsts = ranked.drop_duplicates(["a", "b", "model"]).sort_index()

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from rnn_crosscheck.harness.protocol import MarginSpec
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.analysis.statistics import mean_interval, p_of_means, paired_means, values_needed, welch
-from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, UNDECIDED, UNKNOWN, of_accuracy, word
+from rnn_crosscheck.reports.analysis.statistics import (
+    UNDECIDED,
+    UNKNOWN,
+    mean_interval,
+    p_of_means,
+    paired_means,
+    values_needed,
+    welch,
+)
+from rnn_crosscheck.reports.analysis.verdicts import BETTER, SAME, of_accuracy, word
 from rnn_crosscheck.reports.read.comparison import load
 from tests.reports.folders import write_comparison
 

@@ -11,7 +11,7 @@ import pytest
 
 from rnn_crosscheck.harness.protocol import Architecture
 from rnn_crosscheck.reports.analysis.findings import find
-from rnn_crosscheck.reports.analysis.verdicts import UNDECIDED
+from rnn_crosscheck.reports.analysis.statistics import UNDECIDED
 from rnn_crosscheck.reports.build import build, pages
 from rnn_crosscheck.reports.pages.front import _seeds_in_all, in_short, terminal
 from rnn_crosscheck.reports.pages.page import whole
